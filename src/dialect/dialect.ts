@@ -1,0 +1,142 @@
+// The seam between the SQL store and a database engine. A dialect is strings, booleans and a driver; nothing outside
+// it may branch on which engine runs. Types, and the one error class that crosses the seam.
+
+/** 64-bit integer columns come back as bigint, always; binary columns as Buffer; NULL as null. */
+export type SqlValue = bigint | number | string | Buffer | null;
+export type Row = Readonly<Record<string, SqlValue>>;
+
+/** `text` uses `?` for every parameter, in order, on every engine; `name` is for metrics and logs and is constant. */
+export interface Statement {
+  readonly name: string;
+  readonly text: string;
+}
+
+export interface QueryResult {
+  readonly rows: readonly Row[];
+  /** Rows inserted, updated or deleted (rows matched by an UPDATE, changed or not). */
+  readonly affected: number;
+}
+
+/** One connection inside a transaction. */
+export interface Session {
+  query(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult>;
+}
+
+/** What went wrong, in terms the store acts on. */
+export type SqlFaultKind =
+  | 'unique-violation'
+  | 'serialization'
+  | 'deadlock'
+  | 'busy'
+  | 'disconnected'
+  | 'timeout'
+  | 'full'
+  | 'read-only'
+  | 'too-large'
+  | 'refused'
+  | 'other';
+
+/** A driver's error, classified. `refused`: wrong password, no permission, unknown database: a person must act. */
+export class SqlFault extends Error {
+  override readonly name = 'SqlFault';
+  readonly kind: SqlFaultKind;
+  /**
+   * True when the failure came at or after the sending of COMMIT (or of an autocommitted statement that writes), so
+   * that nobody knows whether the work is done.
+   */
+  readonly outcomeUnknown: boolean;
+  constructor(kind: SqlFaultKind, message: string, options: ErrorOptions & { readonly outcomeUnknown?: boolean } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.kind = kind;
+    this.outcomeUnknown = options.outcomeUnknown ?? false;
+  }
+}
+
+/** What an engine can do, where it is neither SQL text nor I/O. */
+export interface Capabilities {
+  /** Driver.listen exists: commits of other processes are announced. */
+  readonly notify: boolean;
+  /** Longest key in bytes that the key columns take. */
+  readonly keyBytesMax: number;
+  /** Most parameters in one statement. */
+  readonly parametersMax: number;
+}
+
+/** SQL that differs between engines. Everything else is in store/sql/statements.ts. */
+export interface DialectSql {
+  /** Column types. */
+  readonly types: {
+    readonly key: string;
+    readonly value: string;
+    readonly int64: string;
+    readonly flag: string;
+  };
+  /** Appended to CREATE TABLE (engine and character-set clauses), or empty. */
+  readonly tableOptions: string;
+  /** An expression: milliseconds since the epoch by the database's clock, as a 64-bit integer. */
+  readonly nowMs: string;
+  /** Appended to a SELECT that must lock the rows it reads until the transaction ends; empty where a write transaction locks anyway. */
+  readonly forUpdate: string;
+  /**
+   * Insert-or-replace of whole rows: `INSERT INTO table (columns) VALUES <rows>` plus the clause that overwrites every
+   * column not in `keyColumns`. `rows` is the text of the row list with its placeholders.
+   */
+  upsert(table: string, columns: readonly string[], keyColumns: readonly string[], rows: string): string;
+  /** Insert that does nothing where the key exists already. */
+  insertIgnore(table: string, columns: readonly string[], rows: string): string;
+  /** Statements run before and after the schema migration on its connection, to keep others out of it; may be empty. */
+  readonly lockSchema: readonly string[];
+  readonly unlockSchema: readonly string[];
+  /** A query that gives one row (`size`, `used`): bytes of the whole database, and in use. */
+  readonly size: string;
+  /** Run inside the write transaction to wake other processes' feeds; undefined without `can.notify`. */
+  readonly notify?: string;
+}
+
+export interface PoolOptions {
+  /** Most connections at once. */
+  readonly connectionsMax: number;
+  readonly idleConnectionsMax?: number;
+  readonly lifeTimeMs?: number;
+  readonly idleLifeTimeMs?: number;
+  /** How long a connection attempt, and a wait for a free connection, may take. */
+  readonly connectTimeoutMs: number;
+  /** How long one statement may take. */
+  readonly statementTimeoutMs: number;
+}
+
+export interface DriverOptions {
+  readonly url: string;
+  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string; readonly skipVerify: boolean };
+  readonly pool: PoolOptions;
+}
+
+/** An engine's connections. Every rejection is a SqlFault (or the abort reason of the given signal). */
+export interface Driver {
+  /**
+   * One statement, committed by itself. An abort makes it reject early where the engine can; the connection is then
+   * discarded, never reused in an unknown state.
+   */
+  query(statement: Statement, params: readonly SqlValue[], signal?: AbortSignal): Promise<QueryResult>;
+  /**
+   * Runs `body` in a transaction: committed when it resolves, rolled back when it rejects. `write` transactions see the
+   * latest committed rows in each statement (READ COMMITTED, or the whole database locked); `read` ones see one
+   * snapshot. On SQLite a `write` transaction takes the write lock at its start.
+   */
+  transaction<T>(mode: 'read' | 'write', body: (session: Session) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  /** Calls `onHint` when another process may have committed, and after each reconnect; runs until aborted. */
+  listen?(onHint: () => void, signal: AbortSignal): Promise<void>;
+  /** Waits for what is running, then closes every connection. */
+  close(): Promise<void>;
+}
+
+export interface Dialect {
+  /** For logs and metrics; nobody may branch on it. */
+  readonly name: 'postgres' | 'mysql' | 'sqlite';
+  readonly sql: DialectSql;
+  readonly can: Capabilities;
+  /** Creates the database when it is missing. @throws SqlFault when it cannot be reached or created. */
+  createDatabase(options: DriverOptions): Promise<void>;
+  /** Does no I/O that can fail: connections are made when first needed. */
+  open(options: DriverOptions): Driver;
+}

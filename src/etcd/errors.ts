@@ -1,0 +1,78 @@
+// The errors of the etcd API. clientv3 recognises an error by its exact message text, so the texts below are part of
+// the protocol; they and their codes are those of etcd 3.6 `api/v3rpc/rpctypes/error.go`.
+
+/** gRPC status codes by name, with their numbers from the gRPC specification. */
+export const grpcCode = {
+  ok: 0,
+  canceled: 1,
+  unknown: 2,
+  invalidArgument: 3,
+  deadlineExceeded: 4,
+  notFound: 5,
+  alreadyExists: 6,
+  permissionDenied: 7,
+  resourceExhausted: 8,
+  failedPrecondition: 9,
+  aborted: 10,
+  outOfRange: 11,
+  unimplemented: 12,
+  internal: 13,
+  unavailable: 14,
+  dataLoss: 15,
+  unauthenticated: 16,
+} as const;
+
+export type GrpcCode = (typeof grpcCode)[keyof typeof grpcCode];
+
+/** reason → [gRPC code, exact message]. */
+export const etcdErrors = {
+  emptyKey: [grpcCode.invalidArgument, 'etcdserver: key is not provided'],
+  keyNotFound: [grpcCode.invalidArgument, 'etcdserver: key not found'],
+  valueProvided: [grpcCode.invalidArgument, 'etcdserver: value is provided'],
+  leaseProvided: [grpcCode.invalidArgument, 'etcdserver: lease is provided'],
+  tooManyOps: [grpcCode.invalidArgument, 'etcdserver: too many operations in txn request'],
+  duplicateKey: [grpcCode.invalidArgument, 'etcdserver: duplicate key given in txn request'],
+  invalidSortOption: [grpcCode.invalidArgument, 'etcdserver: invalid sort option'],
+  requestTooLarge: [grpcCode.invalidArgument, 'etcdserver: request is too large'],
+  compacted: [grpcCode.outOfRange, 'etcdserver: mvcc: required revision has been compacted'],
+  futureRevision: [grpcCode.outOfRange, 'etcdserver: mvcc: required revision is a future revision'],
+  noSpace: [grpcCode.resourceExhausted, 'etcdserver: mvcc: database space exceeded'],
+  tooManyRequests: [grpcCode.resourceExhausted, 'etcdserver: too many requests'],
+  leaseNotFound: [grpcCode.notFound, 'etcdserver: requested lease not found'],
+  leaseExists: [grpcCode.failedPrecondition, 'etcdserver: lease already exists'],
+  leaseTtlTooLarge: [grpcCode.outOfRange, 'etcdserver: too large lease TTL'],
+  watchCanceled: [grpcCode.canceled, 'etcdserver: watch canceled'],
+  stopped: [grpcCode.unavailable, 'etcdserver: server stopped'],
+  timeout: [grpcCode.unavailable, 'etcdserver: request timed out'],
+  noLeader: [grpcCode.unavailable, 'etcdserver: no leader'],
+  unhealthy: [grpcCode.unavailable, 'etcdserver: unhealthy cluster'],
+  corrupt: [grpcCode.dataLoss, 'etcdserver: corrupt cluster'],
+  /** Not an etcd text: a range, watch or txn that would need several stores. Always given a message of its own. */
+  crossStore: [grpcCode.invalidArgument, 'switchyard: the request spans more than one store'],
+  /** Not an etcd text: an RPC that switchyard does not offer. Given a message of its own. */
+  unimplemented: [grpcCode.unimplemented, 'switchyard: not implemented'],
+} as const satisfies Record<string, readonly [GrpcCode, string]>;
+
+export type EtcdErrorReason = keyof typeof etcdErrors;
+
+export interface EtcdErrorOptions extends ErrorOptions {
+  /** With `compacted`: the store's compact revision, for the watch answer. */
+  readonly compactRevision?: bigint;
+  /** Replaces the table's text; only where no client matches on it. */
+  readonly message?: string;
+}
+
+/** An error that travels to the client as the code and text of its reason. */
+export class EtcdError extends Error {
+  override readonly name = 'EtcdError';
+  readonly reason: EtcdErrorReason;
+  readonly code: GrpcCode;
+  readonly compactRevision: bigint | undefined;
+
+  constructor(reason: EtcdErrorReason, options: EtcdErrorOptions = {}) {
+    super(options.message ?? etcdErrors[reason][1], 'cause' in options ? { cause: options.cause } : undefined);
+    this.reason = reason;
+    this.code = etcdErrors[reason][0];
+    this.compactRevision = options.compactRevision;
+  }
+}

@@ -1,0 +1,65 @@
+// Structured logging on stderr. The message is a constant sentence; what varies goes into the fields.
+// Values and credentials are never logged, keys at debug only.
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+export type LogFormat = 'json' | 'text';
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** error: a person must act; warn: degraded, heals itself; info: life cycle; debug: per request. */
+export interface Logger {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** A logger whose lines also carry `fields`. */
+  child(fields: LogFields): Logger;
+}
+
+export interface LoggerOptions {
+  readonly level: LogLevel;
+  readonly format: LogFormat;
+  /** Receives one line with its newline; default: stderr. */
+  readonly write?: (line: string) => void;
+}
+
+const severity: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+/** Errors become their message with the chain of causes; bigints become decimal strings. */
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return value.toString();
+  if (Buffer.isBuffer(value)) return value.toString('latin1');
+  if (!(value instanceof Error)) return value;
+  const messages: string[] = [];
+  for (let error: unknown = value; error instanceof Error && messages.length < 8; error = error.cause) {
+    messages.push(error.message || error.name);
+  }
+  return messages.join(': ');
+}
+
+/** A logger that writes one line per call. */
+export function createLogger(options: LoggerOptions, bound: LogFields = {}): Logger {
+  const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  const emit = (level: LogLevel, message: string, fields: LogFields = {}) => {
+    if (severity[level] < severity[options.level]) return;
+    const time = new Date().toISOString();
+    const all = Object.entries({ ...bound, ...fields }).map(([name, value]) => [name, plain(value)] as const);
+    if (options.format === 'json') {
+      const line = JSON.stringify({ time, level, message, ...Object.fromEntries(all) }, (_, value: unknown) =>
+        plain(value),
+      );
+      return write(`${line}\n`);
+    }
+    const rest = all.map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+    return write(`${time} ${level.toUpperCase().padEnd(5)} ${message}${rest.join('')}\n`);
+  };
+  return {
+    debug: (message, fields) => emit('debug', message, fields),
+    info: (message, fields) => emit('info', message, fields),
+    warn: (message, fields) => emit('warn', message, fields),
+    error: (message, fields) => emit('error', message, fields),
+    child: (fields) => createLogger(options, { ...bound, ...fields }),
+  };
+}
+
+/** Discards everything; for tests. */
+export const silentLogger: Logger = createLogger({ level: 'error', format: 'json', write: () => undefined });
