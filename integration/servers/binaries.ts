@@ -1,0 +1,69 @@
+// The programs around switchyard: etcd, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
+// environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS and in the cache; else built from Go modules.
+
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildBinary } from './go-build.ts';
+import { cacheFolder, withLock } from './lock.ts';
+import { execute, executable } from './system.ts';
+import { etcdOldest, versions } from './versions.ts';
+
+export type BinaryName = 'etcd' | 'etcdctl' | 'kube-apiserver' | 'kube-controller-manager' | 'kubectl';
+
+/** Every program that the tests use. */
+export const binaryNames: readonly BinaryName[] = [
+  'etcd',
+  'etcdctl',
+  'kube-apiserver',
+  'kube-controller-manager',
+  'kubectl',
+];
+
+const projectOf = (name: BinaryName) => (name.startsWith('etcd') ? 'etcd' : 'kubernetes');
+
+const found = new Map<BinaryName, Promise<string>>();
+
+/** Path of a program; builds it (some minutes, once per machine) when there is none. */
+export function binary(name: BinaryName): Promise<string> {
+  let path = found.get(name);
+  if (path === undefined) {
+    path = find(name);
+    found.set(name, path);
+  }
+  return path;
+}
+
+async function find(name: BinaryName): Promise<string> {
+  const variable = `SWITCHYARD_TEST_${name.toUpperCase().replaceAll('-', '_')}`;
+  const named = process.env[variable];
+  if (named !== undefined && named !== '') {
+    if (executable(named) === undefined)
+      throw new Error(`Expected an executable file in ${variable}, got ${named}`);
+    return named;
+  }
+  const assets = process.env['KUBEBUILDER_ASSETS'];
+  const asset = assets === undefined || assets === '' ? undefined : executable(join(assets, name));
+  if (asset !== undefined && (name !== 'etcd' || (await isRecentEtcd(asset)))) return asset;
+  const project = projectOf(name);
+  const folder = join(cacheFolder(), 'bin');
+  const cached = join(folder, `${name}-${versions[project]}`);
+  if (executable(cached) !== undefined) return cached;
+  mkdirSync(folder, { recursive: true });
+  await withLock(`build-${project}`, async () => {
+    if (executable(cached) === undefined) await buildBinary({ name, project, target: cached });
+  });
+  return cached;
+}
+
+async function isRecentEtcd(path: string): Promise<boolean> {
+  return recentEnough(await execute(path, ['--version']));
+}
+
+/** True when the output of `etcd --version` names a release whose watches can be relied on. */
+export function recentEnough(output: string): boolean {
+  const [, major, minor, patch] = (/(\d+)\.(\d+)\.(\d+)/.exec(output) ?? []).map(Number);
+  if (major === undefined || minor === undefined || patch === undefined) return false;
+  const newest = etcdOldest.at(-1);
+  if (newest !== undefined && (major > newest[0] || (major === newest[0] && minor > newest[1]))) return true;
+  return etcdOldest.some((oldest) => major === oldest[0] && minor === oldest[1] && patch >= oldest[2]);
+}

@@ -1,0 +1,128 @@
+// Builds etcd's and Kubernetes' programs from their Go modules: a small module in a temp folder requires the release,
+// and `go build` does the rest. Kubernetes' own libraries live in its repository, so its module file points to them by
+// folders; the published modules of the same release take their place.
+
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { BinaryName } from './binaries.ts';
+import { tempFolder } from './guard.ts';
+import { execute, findProgram, Unavailable } from './system.ts';
+import { goAny, goOldest, versions } from './versions.ts';
+
+type Project = keyof typeof versions;
+
+const packages: Record<BinaryName, string> = {
+  etcd: 'go.etcd.io/etcd/server/v3',
+  etcdctl: 'go.etcd.io/etcd/etcdctl/v3',
+  'kube-apiserver': 'k8s.io/kubernetes/cmd/kube-apiserver',
+  'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
+  kubectl: 'k8s.io/kubernetes/cmd/kubectl',
+};
+
+const modules: Record<Project, readonly string[]> = {
+  etcd: ['go.etcd.io/etcd/server/v3', 'go.etcd.io/etcd/etcdctl/v3'],
+  kubernetes: ['k8s.io/kubernetes'],
+};
+
+const goVersion = goOldest.join('.');
+
+/** Prepared module folders of this process, so that three programs of one project are set up once. */
+const prepared = new Map<Project, Promise<{ folder: string; env: NodeJS.ProcessEnv }>>();
+
+/** Builds one program to `target`; the caller holds the lock of its project. */
+export async function buildBinary(options: {
+  name: BinaryName;
+  project: Project;
+  target: string;
+}): Promise<void> {
+  const { name, project, target } = options;
+  const version = versions[project];
+  let module = prepared.get(project);
+  if (module === undefined) {
+    module = prepare(project);
+    prepared.set(project, module);
+  }
+  const { folder, env } = await module;
+  const started = performance.now();
+  process.stderr.write(`building ${name} ${version} (some minutes the first time)\n`);
+  const unfinished = `${target}.${process.pid}`;
+  try {
+    await execute(
+      'go',
+      ['build', '-trimpath', '-ldflags', linkerFlags(project), '-o', unfinished, packages[name]],
+      {
+        cwd: folder,
+        env,
+      },
+    );
+    renameSync(unfinished, target);
+  } finally {
+    rmSync(unfinished, { force: true });
+  }
+  process.stderr.write(`built ${name} in ${Math.round((performance.now() - started) / 1000)} s\n`);
+}
+
+async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.ProcessEnv }> {
+  const env = {
+    ...(await toolchain()),
+    CGO_ENABLED: '0',
+    GOFLAGS: '-mod=mod -buildvcs=false',
+    GOWORK: 'off',
+  };
+  const folder = tempFolder('build');
+  process.stderr.write(`fetching the Go modules of ${project} ${versions[project]}\n`);
+  const requires = modules[project].map((path) => `require ${path} v${versions[project]}\n`).join('');
+  const replaces = project === 'kubernetes' ? await stagingReplaces(folder, env) : '';
+  writeFileSync(
+    join(folder, 'go.mod'),
+    `module switchyard.local/build\n\ngo ${goVersion}\n\n${requires}${replaces}`,
+  );
+  const imports = Object.values(packages).filter((path) =>
+    modules[project].some((module) => path.startsWith(module)),
+  );
+  writeFileSync(
+    join(folder, 'tools.go'),
+    `//go:build tools\n\npackage tools\n\nimport (\n${imports.map((path) => `\t_ "${path}"\n`).join('')})\n`,
+  );
+  await execute('go', ['mod', 'tidy'], { cwd: folder, env });
+  return { folder, env };
+}
+
+async function stagingReplaces(folder: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const spec = `k8s.io/kubernetes@v${versions.kubernetes}`;
+  const answer = JSON.parse(
+    await execute('go', ['mod', 'download', '-json', spec], { cwd: folder, env }),
+  ) as {
+    GoMod: string;
+  };
+  return replaceLines(readFileSync(answer.GoMod, 'utf8'), versions.kubernetes);
+}
+
+/** Replace lines with the published release for every module that Kubernetes' module file takes from its own tree. */
+export function replaceLines(moduleFile: string, version: string): string {
+  const published = `v0.${version.split('.').slice(1).join('.')}`;
+  return [...moduleFile.matchAll(/^\s*(?:replace\s+)?(\S+) => \.\/staging\/\S+$/gm)]
+    .map(([, path]) => `replace ${path} => ${path} ${published}\n`)
+    .join('');
+}
+
+function linkerFlags(project: Project): string {
+  if (project === 'etcd') return '-s -w';
+  const [major, minor] = versions.kubernetes.split('.');
+  const values = { gitVersion: `v${versions.kubernetes}`, gitMajor: major, gitMinor: minor };
+  const set = Object.entries(values).map(
+    ([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`,
+  );
+  return ['-s', '-w', ...set].join(' ');
+}
+
+/** Environment that makes `go` new enough. @throws Unavailable */
+async function toolchain(): Promise<NodeJS.ProcessEnv> {
+  const needed = `Expected Go ${goVersion} (or ${goAny.join('.')}, which fetches it) on PATH to build etcd and Kubernetes`;
+  if (findProgram('go') === undefined) throw new Unavailable(`${needed}, got none; see https://go.dev/dl`);
+  const text = await execute('go', ['env', 'GOVERSION'], { env: { GOTOOLCHAIN: 'local' } });
+  const [, major = 0, minor = 0] = (/^go(\d+)\.(\d+)/.exec(text) ?? []).map(Number);
+  if (major > goOldest[0] || minor >= goOldest[1]) return {};
+  if (minor >= goAny[1]) return { GOTOOLCHAIN: 'auto' };
+  throw new Unavailable(`${needed}, got ${text.trim()}`);
+}

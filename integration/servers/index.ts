@@ -1,0 +1,12 @@
+// What tests, the benchmark and the local cluster call: real servers and fresh databases.
+
+export { binary } from './binaries.ts';
+export type { BinaryName } from './binaries.ts';
+export { engines, noServer, privateDatabaseServer, testDatabase } from './database.ts';
+export type { DatabaseServer, SqlEngine, TestDatabase } from './database.ts';
+export { testEtcd } from './etcd.ts';
+export type { TestEtcd } from './etcd.ts';
+export { tempFolder } from './guard.ts';
+export { startSwitchyard } from './switchyard.ts';
+export type { Switchyard, SwitchyardOptions } from './switchyard.ts';
+export { freePort, waitFor } from './wait.ts';

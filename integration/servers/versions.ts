@@ -1,0 +1,21 @@
+// What the tests and the local cluster run against, in one place. The build of the binaries and their names in the
+// cache follow from here.
+
+/** Releases of the programs that are built when the machine has none. */
+export const versions = {
+  etcd: '3.6.14',
+  kubernetes: '1.36.3',
+} as const;
+
+/** Oldest etcd that is accepted from KUBEBUILDER_ASSETS: before it, progress answers of watches are broken or racy. */
+export const etcdOldest: readonly (readonly [number, number, number])[] = [
+  [3, 5, 24],
+  [3, 6, 0],
+];
+
+/** Oldest Go that can build them. A Go between `goAny` and this one fetches a newer toolchain itself. */
+export const goOldest = [1, 26] as const;
+export const goAny = [1, 21] as const;
+
+/** Images for machines whose only servers come from a container engine. */
+export const images = { postgres: 'postgres:15', mysql: 'mariadb:10.11' } as const;
