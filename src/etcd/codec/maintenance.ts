@@ -1,0 +1,135 @@
+// Maintenance, Cluster and health: what the server answers itself and what the etcd store asks. Answers of a header alone
+// (Defragment, Alarm without alarms) are `encodeHeaderOnly` of message.ts.
+
+import type { ResponseHeader } from '../types.ts';
+import { encode, WireReader } from '../wire.ts';
+import { noHeader, readHeader, writeHeader } from './message.ts';
+
+export interface StatusResponse {
+  readonly header: ResponseHeader;
+  readonly version: string;
+  readonly dbSize: number;
+  readonly leader: bigint;
+  readonly raftIndex: bigint;
+  readonly raftTerm: bigint;
+  readonly raftAppliedIndex: bigint;
+  readonly errors: readonly string[];
+  readonly dbSizeInUse: number;
+  readonly isLearner: boolean;
+  /** Since 3.6; empty = not told. */
+  readonly storageVersion: string;
+  /** Bytes; since 3.6. */
+  readonly dbSizeQuota: number;
+}
+
+export interface Member {
+  readonly id: bigint;
+  readonly name: string;
+  readonly peerUrls: readonly string[];
+  readonly clientUrls: readonly string[];
+  readonly isLearner: boolean;
+}
+
+export interface MemberListResponse {
+  readonly header: ResponseHeader;
+  readonly members: readonly Member[];
+}
+
+/** grpc.health.v1: the number of each serving status. */
+export const servingStatus = { unknown: 0, serving: 1, notServing: 2, serviceUnknown: 3 } as const;
+
+export function encodeStatusResponse(response: StatusResponse): Buffer {
+  return encode(response, (writer) => {
+    writer.message(1, response.header, writeHeader);
+    writer.string(2, response.version);
+    writer.count(3, response.dbSize);
+    writer.int64(4, response.leader);
+    writer.int64(5, response.raftIndex);
+    writer.int64(6, response.raftTerm);
+    writer.int64(7, response.raftAppliedIndex);
+    for (const error of response.errors) writer.element(8, Buffer.from(error));
+    writer.count(9, response.dbSizeInUse);
+    writer.bool(10, response.isLearner);
+    writer.string(11, response.storageVersion);
+    writer.count(12, response.dbSizeQuota);
+  });
+}
+
+export function decodeStatusResponse(bytes: Buffer): StatusResponse {
+  const reader = new WireReader(bytes);
+  const errors: string[] = [];
+  const response = {
+    header: noHeader,
+    version: '',
+    dbSize: 0,
+    leader: 0n,
+    raftIndex: 0n,
+    raftTerm: 0n,
+    raftAppliedIndex: 0n,
+    dbSizeInUse: 0,
+    isLearner: false,
+    storageVersion: '',
+    dbSizeQuota: 0,
+  };
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) response.header = reader.message(readHeader);
+    else if (field === 2) response.version = reader.string();
+    else if (field === 3) response.dbSize = reader.count();
+    else if (field === 4) response.leader = reader.uint64();
+    else if (field === 5) response.raftIndex = reader.uint64();
+    else if (field === 6) response.raftTerm = reader.uint64();
+    else if (field === 7) response.raftAppliedIndex = reader.uint64();
+    else if (field === 8) errors.push(reader.string());
+    else if (field === 9) response.dbSizeInUse = reader.count();
+    else if (field === 10) response.isLearner = reader.bool();
+    else if (field === 11) response.storageVersion = reader.string();
+    else if (field === 12) response.dbSizeQuota = reader.count();
+    else reader.skip();
+  }
+  return { ...response, errors };
+}
+
+function encodeMember(member: Member): Buffer {
+  return encode(member, (writer) => {
+    writer.int64(1, member.id);
+    writer.string(2, member.name);
+    for (const url of member.peerUrls) writer.element(3, Buffer.from(url));
+    for (const url of member.clientUrls) writer.element(4, Buffer.from(url));
+    writer.bool(5, member.isLearner);
+  });
+}
+
+export function encodeMemberListResponse(response: MemberListResponse): Buffer {
+  return encode(response, (writer) => {
+    writer.message(1, response.header, writeHeader);
+    for (const member of response.members) writer.element(2, encodeMember(member));
+  });
+}
+
+/** 0 = get, 1 = activate, 2 = deactivate. */
+export function decodeAlarmAction(bytes: Buffer): number {
+  const reader = new WireReader(bytes);
+  let action = 0;
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) action = reader.enum();
+    else reader.skip();
+  }
+  return action;
+}
+
+/** The service a health check asks about; empty = the whole server. */
+export function decodeHealthCheckRequest(bytes: Buffer): string {
+  const reader = new WireReader(bytes);
+  let service = '';
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) service = reader.string();
+    else reader.skip();
+  }
+  return service;
+}
+
+export function encodeHealthCheckResponse(
+  status: (typeof servingStatus)[keyof typeof servingStatus],
+): Buffer {
+  return encode(status, (writer) => writer.count(1, status));
+}
