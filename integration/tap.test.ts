@@ -1,0 +1,39 @@
+import test from 'ava';
+import { closingLine, createTapReader } from './tap.ts';
+
+test('counts results and keeps what explains a failure', (t) => {
+  const reader = createTapReader();
+  const lines = [
+    'TAP version 13',
+    'ok 1 - a › passes # 1 of them',
+    '#   a log line',
+    'not ok 2 - a › fails',
+    '  ---',
+    '    message: boom',
+    '  ...',
+    'ok 3 - a › left out # SKIP',
+    'not ok 4 - a › later # TODO',
+    'not ok 5 - b.test.ts exited with a non-zero exit code: 3',
+    '',
+    '1..4',
+    '# tests 4',
+  ];
+  const printed = lines.map((line) => reader.line(line)).filter((line) => line !== undefined);
+  t.deepEqual(printed, [
+    '✔ a › passes # 1 of them',
+    '#   a log line',
+    '✘ a › fails',
+    '  ---',
+    '    message: boom',
+    '  ...',
+    '- a › left out (skipped)',
+    '- a › later (skipped)',
+    '✘ b.test.ts exited with a non-zero exit code: 3',
+  ]);
+  t.deepEqual(reader.tally.failures, ['a › fails', 'b.test.ts exited with a non-zero exit code: 3']);
+  t.is(closingLine(reader.tally), '1 passed, 2 failed, 2 skipped');
+});
+
+test('says nothing of skipped tests when there are none', (t) => {
+  t.is(closingLine({ passed: 3, failed: 0, skipped: 0, failures: [] }), '3 passed, 0 failed');
+});
