@@ -1,0 +1,111 @@
+// Records a watch of kube-apiserver event by event. `openWatch` is one connection; `openInformer` goes on from the last
+// seen resourceVersion when a connection ends, and never lists again: a gap would show as an error or a missing event.
+
+import type { IncomingMessage } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Api, Body, Query } from './api.ts';
+import { waitFor } from '../servers/wait.ts';
+
+export interface WatchEvent {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK' | 'ERROR';
+  readonly object: Body;
+}
+
+export interface RecordedWatch {
+  /** Everything received so far, bookmarks and errors too. */
+  readonly events: readonly WatchEvent[];
+  /** How often a connection was opened. */
+  readonly connections: number;
+  readonly ended: boolean;
+  /** Waits until an event fulfils the predicate and gives the first that does. */
+  find(what: string, predicate: (event: WatchEvent) => boolean, deadlineMs?: number): Promise<WatchEvent>;
+  close(): void;
+}
+
+const reconnectDelayMs = 250;
+
+/** `TYPE name` of each object event, the form in which tests compare sequences. */
+export function objectEvents(watch: RecordedWatch): readonly string[] {
+  return watch.events
+    .filter(({ type }) => type !== 'BOOKMARK')
+    .map(({ type, object }) => `${type} ${object.metadata?.name ?? object.message}`);
+}
+
+/** The resource versions of all events in order of arrival. */
+export function versionsOf(watch: RecordedWatch): readonly bigint[] {
+  return watch.events.map(({ object }) => BigInt(object.metadata?.resourceVersion ?? '0'));
+}
+
+/** Reads lines of a watch until the stream ends or breaks. */
+async function record(stream: IncomingMessage, onEvent: (event: WatchEvent) => void) {
+  let rest = '';
+  stream.setEncoding('utf8');
+  for await (const chunk of stream) {
+    const lines = (rest + String(chunk)).split('\n');
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      if (line === '') continue;
+      const parsed = JSON.parse(line) as WatchEvent | Body;
+      // A refused watch answers with a bare Status instead of events.
+      if ('type' in parsed) onEvent(parsed);
+      else onEvent({ type: 'ERROR', object: parsed });
+    }
+  }
+}
+
+function openRecorder(
+  api: Api,
+  path: string,
+  query: Query,
+  { resume }: { readonly resume: boolean },
+): RecordedWatch {
+  const events: WatchEvent[] = [];
+  const closing = new AbortController();
+  let stream: IncomingMessage | undefined;
+  let connections = 0;
+  let ended = false;
+  let last = String(query['resourceVersion'] ?? '');
+  const once = async () => {
+    stream = await api.stream(path, { ...query, watch: true, resourceVersion: last });
+    connections += 1;
+    await record(stream, (event) => {
+      events.push(event);
+      if (event.type !== 'ERROR') last = event.object.metadata?.resourceVersion ?? last;
+    });
+  };
+  const failedForGood = () => events.some(({ type, object }) => type === 'ERROR' && object.code === 410);
+  const run = async () => {
+    do {
+      // A broken connection ends the recording, or is resumed; what is missing then shows in the events.
+      await once().catch(() => undefined);
+      if (resume) await sleep(reconnectDelayMs);
+    } while (resume && !closing.signal.aborted && !failedForGood());
+    ended = true;
+  };
+  void run();
+  return {
+    events,
+    get connections() {
+      return connections;
+    },
+    get ended() {
+      return ended;
+    },
+    find: (what, predicate, deadlineMs = 30_000) =>
+      waitFor(() => events.find(predicate), { what: `${what} in the watch of ${path}`, deadlineMs }),
+    close() {
+      closing.abort();
+      stream?.destroy();
+    },
+  };
+}
+
+/** Opens a watch on one connection, from `query.resourceVersion`. */
+export function openWatch(api: Api, path: string, query: Query): RecordedWatch {
+  return openRecorder(api, path, query, { resume: false });
+}
+
+/** Opens a watch that resumes without listing whenever its connection ends; stops at 410 Gone. */
+export function openInformer(api: Api, path: string, query: Query): RecordedWatch {
+  return openRecorder(api, path, { ...query, allowWatchBookmarks: true }, { resume: true });
+}
