@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { binaryNames } from './servers/binaries.ts';
 import { noServer, skipped, startServer } from './servers/database.ts';
+import { guardProcess } from './servers/guard.ts';
 import type { DatabaseServer } from './servers/index.ts';
 import { binary, engines } from './servers/index.ts';
 import { closingLine, createTapReader } from './tap.ts';
@@ -70,6 +71,7 @@ function runAva(env: NodeJS.ProcessEnv): Promise<number | string> {
     env: { ...process.env, ...env, FORCE_COLOR: '0' },
   });
   ava = child;
+  if (child.pid !== undefined) guardProcess(child.pid);
   createInterface({ input: child.stdout }).on('line', (text) => {
     const line = report.line(text);
     if (line !== undefined) process.stdout.write(`${line}\n`);
