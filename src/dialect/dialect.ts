@@ -1,7 +1,7 @@
 // The seam between the SQL store and a database engine. A dialect is strings, booleans and a driver; nothing outside
 // it may branch on which engine runs. Types, and the one error class that crosses the seam.
 
-/** 64-bit integer columns come back as bigint, always; binary columns as Buffer; NULL as null. */
+/** Integers of every width come back as bigint, always; binary columns as Buffer; NULL as null. */
 export type SqlValue = bigint | number | string | Buffer | null;
 export type Row = Readonly<Record<string, SqlValue>>;
 
@@ -17,7 +17,7 @@ export interface QueryResult {
   readonly affected: number;
 }
 
-/** One connection inside a transaction. */
+/** One connection inside a transaction. A statement that failed ends it: nothing may follow but its rollback. */
 export interface Session {
   query(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult>;
 }
@@ -45,7 +45,11 @@ export class SqlFault extends Error {
    * that nobody knows whether the work is done.
    */
   readonly outcomeUnknown: boolean;
-  constructor(kind: SqlFaultKind, message: string, options: ErrorOptions & { readonly outcomeUnknown?: boolean } = {}) {
+  constructor(
+    kind: SqlFaultKind,
+    message: string,
+    options: ErrorOptions & { readonly outcomeUnknown?: boolean } = {},
+  ) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.kind = kind;
     this.outcomeUnknown = options.outcomeUnknown ?? false;
@@ -79,7 +83,8 @@ export interface DialectSql {
   readonly forUpdate: string;
   /**
    * Insert-or-replace of whole rows: `INSERT INTO table (columns) VALUES <rows>` plus the clause that overwrites every
-   * column not in `keyColumns`. `rows` is the text of the row list with its placeholders.
+   * column not in `keyColumns`. `rows` is the text of the row list with its placeholders. Engines count a replaced
+   * row in `affected` as one or as two.
    */
   upsert(table: string, columns: readonly string[], keyColumns: readonly string[], rows: string): string;
   /** Insert that does nothing where the key exists already. */
@@ -107,7 +112,12 @@ export interface PoolOptions {
 
 export interface DriverOptions {
   readonly url: string;
-  readonly tls?: { readonly caFile?: string; readonly certFile?: string; readonly keyFile?: string; readonly skipVerify: boolean };
+  readonly tls?: {
+    readonly caFile?: string;
+    readonly certFile?: string;
+    readonly keyFile?: string;
+    readonly skipVerify: boolean;
+  };
   readonly pool: PoolOptions;
 }
 
@@ -123,7 +133,11 @@ export interface Driver {
    * latest committed rows in each statement (READ COMMITTED, or the whole database locked); `read` ones see one
    * snapshot. On SQLite a `write` transaction takes the write lock at its start.
    */
-  transaction<T>(mode: 'read' | 'write', body: (session: Session) => Promise<T>, signal?: AbortSignal): Promise<T>;
+  transaction<T>(
+    mode: 'read' | 'write',
+    body: (session: Session) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T>;
   /** Calls `onHint` when another process may have committed, and after each reconnect; runs until aborted. */
   listen?(onHint: () => void, signal: AbortSignal): Promise<void>;
   /** Waits for what is running, then closes every connection. */

@@ -1,0 +1,306 @@
+// SQLite through node:sqlite in worker threads: strings, capabilities, connections. Used by store/open.ts. Invariant:
+// one write connection per file in this process; other processes are kept out by SQLite's own locks.
+
+import { Worker } from 'node:worker_threads';
+import { mkdir } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import {
+  SqlFault,
+  type Dialect,
+  type DialectSql,
+  type DriverOptions,
+  type QueryResult,
+  type Row,
+  type SqlFaultKind,
+  type SqlValue,
+} from './dialect.ts';
+import { createDriver, type Connection, type Engine } from './driver.ts';
+
+// SQL
+
+const sql: DialectSql = {
+  types: { key: 'blob', value: 'blob', int64: 'integer', flag: 'integer' },
+  tableOptions: '',
+  nowMs: `CAST(round(unixepoch('subsec') * 1000) AS INTEGER)`,
+  forUpdate: '',
+  upsert(table, columns, keyColumns, rows) {
+    const others = columns.filter((column) => !keyColumns.includes(column));
+    const action =
+      others.length === 0
+        ? 'NOTHING'
+        : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+    const key = keyColumns.join(', ');
+    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT (${key}) DO ${action}`;
+  },
+  insertIgnore(table, columns, rows) {
+    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT DO NOTHING`;
+  },
+  // A write transaction locks the whole database from its start.
+  lockSchema: [],
+  unlockSchema: [],
+  size: `SELECT page_count * page_size AS size, (page_count - freelist_count) * page_size AS used
+    FROM pragma_page_count(), pragma_page_size(), pragma_freelist_count()`,
+};
+
+// Address
+
+/** The path in `sqlite://./relative.db` or `sqlite:///absolute.db`. @throws SqlFault */
+export function parseSqliteUrl(text: string): string {
+  const match = /^sqlite:\/\/([^?#]*)([?#].*)?$/.exec(text);
+  const path = match?.[1] ?? '';
+  if (match?.[2] !== undefined) refuse('no parameters in the SQLite URL', match[2]);
+  if (path === '' || path.endsWith('/') || path.includes(':memory:')) {
+    refuse('a URL of the form sqlite://./relative.db or sqlite:///absolute.db', text);
+  }
+  try {
+    return resolve(decodeURIComponent(path));
+  } catch {
+    refuse('a percent-encoded path in the SQLite URL', text);
+  }
+}
+
+function refuse(expected: string, got: string): never {
+  throw new SqlFault('refused', `Expected ${expected}, got ${got}`);
+}
+
+// Statements: requests to the worker and its answers
+
+/** Started with the worker. */
+export interface WorkerSettings {
+  readonly path: string;
+  readonly busyTimeoutMs: number;
+  readonly readOnly: boolean;
+}
+
+/** A value as it crosses between the threads; the structured clone makes Uint8Array of a Buffer. */
+export type WireValue = bigint | number | string | Uint8Array | null;
+
+export type Request =
+  | { readonly id: number; readonly kind: 'open' }
+  | { readonly id: number; readonly kind: 'close' }
+  | { readonly id: number; readonly kind: 'control'; readonly text: string }
+  | {
+      readonly id: number;
+      readonly kind: 'run';
+      readonly text: string;
+      readonly params: readonly WireValue[];
+    };
+
+export type Answer =
+  | {
+      readonly id: number;
+      readonly ok: true;
+      readonly columns: readonly string[];
+      readonly rows: readonly (readonly WireValue[])[];
+      readonly affected: number;
+    }
+  | {
+      readonly id: number;
+      readonly ok: false;
+      readonly message: string;
+      readonly code: number;
+      readonly system: string;
+    };
+
+/** SQLite's extended result code, or the system's code, with the message. */
+class SqliteError extends Error {
+  readonly errcode: number;
+  readonly code: string;
+  constructor(message: string, errcode: number, code: string) {
+    super(message);
+    this.errcode = errcode;
+    this.code = code;
+  }
+}
+
+/** The worker is gone. */
+class WorkerLostError extends Error {}
+
+// Values
+
+/** A view of its own bytes: cloning a part of a shared allocation would clone all of it. */
+function toWire(value: SqlValue): WireValue {
+  if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value);
+  if (!Buffer.isBuffer(value)) return value;
+  return value.byteLength === value.buffer.byteLength ? value : new Uint8Array(value);
+}
+
+function fromWire(value: WireValue): SqlValue {
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
+}
+
+function toRow(columns: readonly string[], values: readonly WireValue[]): Row {
+  const row: Record<string, SqlValue> = {};
+  for (const [index, column] of columns.entries()) row[column] = fromWire(values[index] ?? null);
+  return row;
+}
+
+// Connection
+
+/** Another process's write lock is waited for this long, or the statement timeout if that is shorter. */
+const busyTimeoutMaxMs = 5_000;
+
+interface Pending {
+  readonly resolve: (answer: Answer & { ok: true }) => void;
+  readonly reject: (error: Error) => void;
+}
+
+class SqliteConnection implements Connection {
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Pending>();
+  readonly #exited: Promise<void>;
+  #usable = true;
+  #lastId = 0;
+
+  constructor(settings: WorkerSettings) {
+    const file = import.meta.url.endsWith('.ts') ? './sqlite-worker.ts' : './sqlite-worker.js';
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: settings, name: 'sqlite' });
+    this.#worker.on('message', (answer: Answer) => this.#settle(answer));
+    this.#worker.on('error', (error: Error) => this.#lose(error));
+    this.#exited = new Promise((done) => {
+      this.#worker.on('exit', () => {
+        this.#lose(new Error('the thread has ended'));
+        done();
+      });
+    });
+  }
+
+  async open(): Promise<void> {
+    await this.#ask((id) => ({ id, kind: 'open' }));
+  }
+
+  async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
+    const wire = params.map(toWire);
+    const { columns, rows, affected } = await this.#ask((id) => ({ id, kind: 'run', text, params: wire }));
+    return { rows: rows.map((values) => toRow(columns, values)), affected };
+  }
+
+  async control(text: string): Promise<void> {
+    await this.#ask((id) => ({ id, kind: 'control', text }));
+  }
+
+  isUsable(): boolean {
+    return this.#usable;
+  }
+
+  /** Waits for a running statement: a thread inside SQLite cannot be stopped, and its lock must be gone after this. */
+  async close(): Promise<void> {
+    if (this.#usable) {
+      this.#usable = false;
+      this.#worker.ref();
+      this.#worker.postMessage({ id: 0, kind: 'close' } satisfies Request);
+    }
+    await this.#exited;
+  }
+
+  #ask(make: (id: number) => Request): Promise<Answer & { ok: true }> {
+    return new Promise((resolve_, reject) => {
+      if (!this.#usable) return reject(new WorkerLostError('The SQLite thread is gone'));
+      const id = ++this.#lastId;
+      this.#pending.set(id, { resolve: resolve_, reject });
+      if (this.#pending.size === 1) this.#worker.ref();
+      return this.#worker.postMessage(make(id));
+    });
+  }
+
+  #settle(answer: Answer): void {
+    const pending = this.#pending.get(answer.id);
+    this.#pending.delete(answer.id);
+    // An idle connection does not keep the process alive.
+    if (this.#pending.size === 0) this.#worker.unref();
+    if (answer.ok) pending?.resolve(answer);
+    else pending?.reject(new SqliteError(answer.message, answer.code, answer.system));
+  }
+
+  #lose(cause: Error): void {
+    this.#usable = false;
+    const error = new WorkerLostError(`The SQLite thread is gone: ${cause.message}`, { cause });
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+  }
+}
+
+async function connect(options: DriverOptions, lane: string): Promise<Connection> {
+  const path = parseSqliteUrl(options.url);
+  const busyTimeoutMs = Math.min(busyTimeoutMaxMs, options.pool.statementTimeoutMs);
+  const connection = new SqliteConnection({ path, busyTimeoutMs, readOnly: lane !== 'write' });
+  try {
+    await connection.open();
+  } catch (error) {
+    await connection.close();
+    throw error instanceof SqliteError ? describe(error, path) : error;
+  }
+  return connection;
+}
+
+/** SQLite's and the system's messages do not name the file. */
+function describe(error: SqliteError, path: string): SqliteError {
+  return new SqliteError(
+    `Could not open the SQLite database ${path}: ${error.message}`,
+    error.errcode,
+    error.code,
+  );
+}
+
+// Faults
+
+/** By primary result code: the low byte of the extended one. */
+const kinds: Readonly<Record<number, SqlFaultKind>> = {
+  3: 'refused',
+  5: 'busy',
+  6: 'busy',
+  8: 'read-only',
+  9: 'timeout',
+  13: 'full',
+  14: 'refused',
+  18: 'too-large',
+  23: 'refused',
+  26: 'refused',
+};
+const uniqueCodes = new Set([1555, 2067, 2579]);
+const refusedCodes = new Set(['EACCES', 'EPERM', 'ENOTDIR', 'EEXIST', 'EROFS']);
+
+/** The kind of an error of node:sqlite or of the thread around it. */
+export function classifySqlite(error: unknown): SqlFaultKind {
+  if (error instanceof WorkerLostError) return 'disconnected';
+  if (!(error instanceof Error)) return 'other';
+  if ('code' in error && error.code === 'ENOSPC') return 'full';
+  if ('code' in error && refusedCodes.has(String(error.code))) return 'refused';
+  if (!('errcode' in error) || typeof error.errcode !== 'number') return 'other';
+  if (uniqueCodes.has(error.errcode)) return 'unique-violation';
+  return kinds[error.errcode & 0xff] ?? 'other';
+}
+
+// Dialect
+
+const engine: Engine = {
+  classify: classifySqlite,
+  begin: { write: 'BEGIN IMMEDIATE', read: 'BEGIN DEFERRED' },
+  interruptible: false,
+  // A single SELECT never waits for a read transaction, nor either of them for a writer.
+  lane: (mode, use) => (mode === 'write' ? 'write' : use === 'transaction' ? 'snapshot' : 'read'),
+  pool: (_lane, { connectTimeoutMs, statementTimeoutMs }) => ({
+    connectionsMax: 1,
+    connectTimeoutMs,
+    statementTimeoutMs,
+  }),
+  connect,
+};
+
+async function createDatabase(options: DriverOptions): Promise<void> {
+  const folder = dirname(parseSqliteUrl(options.url));
+  try {
+    await mkdir(folder, { recursive: true });
+  } catch (cause) {
+    throw new SqlFault(classifySqlite(cause), `Could not create the folder ${folder}`, { cause });
+  }
+}
+
+/** SQLite in a file, as built into Node. */
+export const sqlite: Dialect = Object.freeze({
+  name: 'sqlite',
+  sql,
+  can: { notify: false, keyBytesMax: 8192, parametersMax: 32_766 },
+  createDatabase,
+  open: (options: DriverOptions) => createDriver(engine, options),
+});
