@@ -70,7 +70,10 @@ export class EtcdError extends Error {
   readonly compactRevision: bigint | undefined;
 
   constructor(reason: EtcdErrorReason, options: EtcdErrorOptions = {}) {
-    super(options.message ?? etcdErrors[reason][1], 'cause' in options ? { cause: options.cause } : undefined);
+    super(
+      options.message ?? etcdErrors[reason][1],
+      'cause' in options ? { cause: options.cause } : undefined,
+    );
     this.reason = reason;
     this.code = etcdErrors[reason][0];
     this.compactRevision = options.compactRevision;

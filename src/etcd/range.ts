@@ -48,7 +48,9 @@ export function isEmptyRange(range: KeyRange): boolean {
 
 /** True when `key` is in `range`. */
 export function contains(range: KeyRange, key: Buffer): boolean {
-  return Buffer.compare(key, range.start) >= 0 && (range.end === undefined || Buffer.compare(key, range.end) < 0);
+  return (
+    Buffer.compare(key, range.start) >= 0 && (range.end === undefined || Buffer.compare(key, range.end) < 0)
+  );
 }
 
 /** True when every key of `inner` is in `outer`; an empty `inner` is in everything. */

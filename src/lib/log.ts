@@ -49,7 +49,9 @@ export function createLogger(options: LoggerOptions, bound: LogFields = {}): Log
       );
       return write(`${line}\n`);
     }
-    const rest = all.map(([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+    const rest = all.map(
+      ([name, value]) => ` ${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+    );
     return write(`${time} ${level.toUpperCase().padEnd(5)} ${message}${rest.join('')}\n`);
   };
   return {
