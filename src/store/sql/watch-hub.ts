@@ -1,0 +1,229 @@
+// All watches of one SQL store. It takes the change feed's batches and hands each event to the watchers whose range has
+// its key; only those are touched. The feed runs while there are watchers, and a while longer, so that clients that
+// reconnect find recent history in the ring. Invariant: the ring, the feed's `applied` and the watchers' states change
+// together, in synchronous steps.
+
+import { EtcdError } from '../../etcd/errors.ts';
+import { keyRange } from '../../etcd/range.ts';
+import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Logger } from '../../lib/log.ts';
+import type { Watch } from '../store.ts';
+import type { ChangeFeed, FeedBatch, FeedListener } from './change-feed.ts';
+import { eventBytes, EventRing } from './event-ring.ts';
+import { InterestIndex, type Interest } from './interest-index.ts';
+import { createShared, createSlots } from './limits.ts';
+import type { LogQuery, LogReader, Revisions } from './log-reader.ts';
+import { Watcher, type WatcherHost } from './watcher.ts';
+
+const ringEventsMax = 16_384;
+const ringBytesMax = 32 * 1024 * 1024;
+/** Watchers that read history from the database at the same time; the rest wait their turn. */
+const historyReadsMax = 4;
+/** How long the feed goes on without watchers. */
+const feedLingerMs = 30_000;
+
+/** Watchers by state. */
+export interface WatcherCounts {
+  readonly synced: number;
+  readonly behind: number;
+}
+
+export interface WatchHub {
+  /**
+   * Registers a watch; it ends with `signal`. The revision is read from the database, so that a watch from 0 gets
+   * nothing that was acknowledged before the call and everything acknowledged after it.
+   * @throws EtcdError stopped when the hub is closed; what the reader throws when the database cannot be read.
+   */
+  watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch>;
+  counts(): WatcherCounts;
+  /** Every iteration throws EtcdError stopped. */
+  close(): void;
+}
+
+export interface WatchHubOptions {
+  readonly reader: LogReader;
+  readonly feed: ChangeFeed;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** For tests; default: 16384 events, 32 MiB. */
+  readonly ring?: { readonly eventsMax: number; readonly bytesMax: number };
+}
+
+/** A hub without watchers over a stopped feed, which it starts and stops. */
+export function createWatchHub(options: WatchHubOptions): WatchHub {
+  return new FeedWatchHub(options);
+}
+
+class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
+  readonly clock: Clock;
+  readonly ring: EventRing;
+  readonly #feed: ChangeFeed;
+  readonly #reader: LogReader;
+  readonly #logger: Logger;
+  readonly #revisions: () => Promise<Revisions>;
+  readonly #slots = createSlots(historyReadsMax);
+  readonly #watchers = new Map<Watcher, () => void>();
+  readonly #index = new InterestIndex<Watcher>();
+  readonly #stripped = new WeakMap<Event, Event>();
+  /** Asked for progress, and the question has not gone to the feed yet. */
+  #progressAskers = new Set<Watcher>();
+  #progressAsked = false;
+  /** Have a mark due that lies above `applied`. */
+  readonly #heldMarks = new Set<Watcher>();
+  #linger: AbortController | undefined;
+  #historyFailing = false;
+  #closed = false;
+
+  constructor(options: WatchHubOptions) {
+    this.clock = options.clock;
+    this.ring = new EventRing(options.ring ?? { eventsMax: ringEventsMax, bytesMax: ringBytesMax });
+    this.#feed = options.feed;
+    this.#reader = options.reader;
+    this.#logger = options.logger;
+    this.#revisions = createShared(() => options.reader.revisions());
+  }
+
+  get applied(): Revision {
+    return this.#feed.applied;
+  }
+
+  async watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch> {
+    signal.throwIfAborted();
+    const { revision, compactRevision } = await this.#revisions();
+    // From here on synchronous: what the feed publishes next finds the watcher registered.
+    signal.throwIfAborted();
+    if (this.#closed) throw new EtcdError('stopped');
+    this.#linger?.abort();
+    if (!this.#feed.running) {
+      this.ring.reset(revision);
+      this.#feed.start(revision, this);
+    }
+    const { startRevision } = request;
+    const watcher = new Watcher({
+      host: this,
+      range: keyRange(request.key, request.rangeEnd),
+      request,
+      createdRevision: revision,
+      nextRevision: startRevision === 0n ? revision + 1n : startRevision,
+      markFloor: startRevision,
+    });
+    const onAbort = () => watcher.end();
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#watchers.set(watcher, () => signal.removeEventListener('abort', onAbort));
+    this.#index.add(watcher.range, watcher);
+    if (startRevision !== 0n && startRevision < compactRevision) {
+      watcher.end(new EtcdError('compacted', { compactRevision }));
+    }
+    if (revision > this.#feed.applied) this.#feed.hint();
+    return watcher;
+  }
+
+  counts(): WatcherCounts {
+    let synced = 0;
+    for (const watcher of this.#watchers.keys()) if (watcher.state === 'synced') synced++;
+    return { synced, behind: this.#watchers.size - synced };
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const watcher of this.#watchers.keys()) watcher.end(new EtcdError('stopped'));
+    this.#linger?.abort();
+    if (this.#feed.running) this.#feed.stop();
+  }
+
+  // What the feed calls.
+
+  publish(batch: FeedBatch): void {
+    this.ring.append(batch.events, batch.through);
+    const due = new Map<Interest<Watcher>, Event[]>();
+    for (const event of batch.events) {
+      this.#index.match(event.kv.key, (interest) => {
+        const events = due.get(interest);
+        if (events === undefined) due.set(interest, [event]);
+        else events.push(event);
+      });
+    }
+    for (const [interest, events] of due) {
+      let bytes = 0;
+      for (const event of events) bytes += eventBytes(event);
+      const publication = { events, bytes, after: batch.after, through: batch.through };
+      for (const watcher of interest.members) watcher.offer(publication);
+    }
+    for (const watcher of this.#heldMarks) if (watcher.nudge()) this.#heldMarks.delete(watcher);
+  }
+
+  compacted(compactRevision: Revision): void {
+    for (const watcher of this.#watchers.keys()) {
+      if (watcher.nextRevision < compactRevision)
+        watcher.end(new EtcdError('compacted', { compactRevision }));
+    }
+    this.ring.reset(compactRevision - 1n);
+  }
+
+  // What watchers call.
+
+  async history(query: LogQuery, signal: AbortSignal) {
+    const chunk = await this.#slots.run(() => this.#reader.read(query, signal), signal);
+    this.#historyFailing = false;
+    return chunk;
+  }
+
+  historyFailed(error: unknown): void {
+    if (!this.#historyFailing) this.#logger.warn('Watchers cannot catch up from the log', { error });
+    this.#historyFailing = true;
+  }
+
+  withoutPrevKv(event: Event): Event {
+    if (event.prevKv === undefined) return event;
+    let stripped = this.#stripped.get(event);
+    if (stripped === undefined) {
+      stripped = { type: event.type, kv: event.kv };
+      this.#stripped.set(event, stripped);
+    }
+    return stripped;
+  }
+
+  askProgress(watcher: Watcher): void {
+    this.#progressAskers.add(watcher);
+    if (this.#progressAsked) return;
+    this.#progressAsked = true;
+    // Asks gathered while the one before is on its way share the next.
+    void this.#answerProgress();
+  }
+
+  leave(watcher: Watcher): void {
+    this.#watchers.get(watcher)?.();
+    this.#watchers.delete(watcher);
+    this.#index.delete(watcher.range, watcher);
+    this.#progressAskers.delete(watcher);
+    this.#heldMarks.delete(watcher);
+    if (this.#watchers.size === 0 && !this.#closed) void this.#stopFeedLater();
+  }
+
+  async #answerProgress(): Promise<void> {
+    try {
+      while (this.#progressAskers.size > 0) {
+        const askers = this.#progressAskers;
+        this.#progressAskers = new Set();
+        await this.#feed.caughtUp();
+        for (const watcher of askers) {
+          if (watcher.state !== 'ended' && !watcher.mark(this.#feed.applied)) this.#heldMarks.add(watcher);
+        }
+      }
+    } catch (error) {
+      // The feed stops only when no watcher is left that could be answered.
+      if (!(error instanceof EtcdError)) throw error;
+    } finally {
+      this.#progressAsked = false;
+    }
+  }
+
+  async #stopFeedLater(): Promise<void> {
+    const linger = new AbortController();
+    this.#linger?.abort();
+    this.#linger = linger;
+    await this.clock.sleep(feedLingerMs, linger.signal);
+    if (!linger.signal.aborted && this.#feed.running) this.#feed.stop();
+  }
+}

@@ -1,0 +1,256 @@
+// One watch: what is due to it and not taken yet. Its consumer pulls; the watch hub pushes while it is synced.
+// States: synced (the hub queues its events as they come) → behind (the queue was full: events are left to history and
+// the consumer's pulls read them from the ring or the log) → synced again, in one synchronous step, once it has all
+// that the feed has published → ended. Invariants: everything due at or below `#position` (behind) or the feed's
+// `applied` (synced) was queued exactly once, in revision order; a batch never splits a revision; a progress mark is
+// given only while synced with an empty queue.
+
+import { EtcdError } from '../../etcd/errors.ts';
+import type { KeyRange } from '../../etcd/range.ts';
+import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
+import { createBackoff } from '../../lib/backoff.ts';
+import type { Clock } from '../../lib/clock.ts';
+import { InvariantError } from '../../lib/invariant.ts';
+import type { Watch, WatchBatch } from '../store.ts';
+import type { EventRing } from './event-ring.ts';
+import type { LogQuery } from './log-reader.ts';
+
+/** A consumer that leaves more than this untaken falls behind; a single batch may be larger. */
+const queueEventsMax = 1024;
+const queueBytesMax = 2 * 1024 * 1024;
+/** Events taken from history at once. */
+const catchUpEventsMax = 1024;
+const retryFirstMs = 50;
+const retryMaxMs = 2000;
+
+export type WatcherState = 'synced' | 'behind' | 'ended';
+
+/** Events of one publication that are in the range of some watchers; shared by them, never changed. */
+export interface Publication {
+  readonly events: readonly Event[];
+  /** Size of the events, about. */
+  readonly bytes: number;
+  readonly after: Revision;
+  readonly through: Revision;
+}
+
+/** What a watcher needs of its hub. */
+export interface WatcherHost {
+  readonly clock: Clock;
+  readonly ring: EventRing;
+  /** What the feed has published. */
+  readonly applied: Revision;
+  history(
+    query: LogQuery,
+    signal: AbortSignal,
+  ): Promise<{ readonly events: readonly Event[]; readonly through: Revision }>;
+  /** The same event without prevKv; always the same object for the same event. */
+  withoutPrevKv(event: Event): Event;
+  askProgress(watcher: Watcher): void;
+  leave(watcher: Watcher): void;
+  historyFailed(error: unknown): void;
+}
+
+export interface WatcherOptions {
+  readonly host: WatcherHost;
+  readonly range: KeyRange;
+  readonly request: Pick<WatchCreateRequest, 'prevKv' | 'filters'>;
+  readonly createdRevision: Revision;
+  /** The first revision that it is about. */
+  readonly nextRevision: Revision;
+  /** No progress mark below this. */
+  readonly markFloor: Revision;
+}
+
+/** A watch and its only iterator. */
+export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
+  readonly createdRevision: Revision;
+  readonly range: KeyRange;
+  readonly #host: WatcherHost;
+  readonly #request: WatcherOptions['request'];
+  readonly #firstRevision: Revision;
+  readonly #markFloor: Revision;
+  readonly #backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+  #state: WatcherState;
+  #position: Revision;
+  #queue: WatchBatch[] = [];
+  #queuedEvents = 0;
+  #queuedBytes = 0;
+  /** A mark is due once the feed has published this revision. */
+  #mark: Revision | undefined;
+  #failure: EtcdError | undefined;
+  #wake: (() => void) | undefined;
+  #reading: AbortController | undefined;
+
+  constructor(options: WatcherOptions) {
+    this.#host = options.host;
+    this.range = options.range;
+    this.#request = options.request;
+    this.createdRevision = options.createdRevision;
+    this.#firstRevision = options.nextRevision;
+    this.#markFloor = options.markFloor;
+    this.#position = options.nextRevision - 1n;
+    this.#state = this.#position >= options.host.applied ? 'synced' : 'behind';
+  }
+
+  get state(): WatcherState {
+    return this.#state;
+  }
+
+  /** The lowest revision whose events it has not been given, queued ones counted as given. */
+  get nextRevision(): Revision {
+    const { applied } = this.#host;
+    const position = this.#state === 'synced' && applied > this.#position ? applied : this.#position;
+    return position + 1n;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<WatchBatch, undefined> {
+    return this;
+  }
+
+  requestProgress(): void {
+    if (this.#state !== 'ended') this.#host.askProgress(this);
+  }
+
+  /** A mark is due once `revision` is published. Returns false when that has to wait for later publications. */
+  mark(revision: Revision): boolean {
+    this.#mark = revision > this.#markFloor ? revision : this.#markFloor;
+    return this.nudge();
+  }
+
+  /** Wakes the consumer when a mark that waited can be given; false: it still has to wait. */
+  nudge(): boolean {
+    if (this.#mark !== undefined && this.#mark > this.#host.applied) return false;
+    this.#signal();
+    return true;
+  }
+
+  /** Queues what is due of a publication, when synced; what does not fit puts the watcher behind. */
+  offer(publication: Publication): void {
+    if (this.#state !== 'synced') return;
+    const events = this.#select(publication.events);
+    if (events.length === 0) return;
+    const isFull =
+      this.#queuedEvents + events.length > queueEventsMax ||
+      this.#queuedBytes + publication.bytes > queueBytesMax;
+    if (isFull && this.#queue.length > 0) {
+      this.#state = 'behind';
+      if (publication.after > this.#position) this.#position = publication.after;
+      return;
+    }
+    this.#queue.push({ events, revision: publication.through });
+    this.#queuedEvents += events.length;
+    this.#queuedBytes += publication.bytes;
+    this.#signal();
+  }
+
+  /**
+   * Ends the watch and frees what it holds. Without `failure` the iteration ends quietly; with it, it throws: at
+   * once, or for `compacted` after what was queued before.
+   */
+  end(failure?: EtcdError): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#failure = failure;
+    if (failure?.reason !== 'compacted') this.#queue = [];
+    this.#reading?.abort();
+    this.#host.leave(this);
+    this.#signal();
+  }
+
+  /** For one caller at a time. */
+  async next(): Promise<IteratorResult<WatchBatch, undefined>> {
+    for (;;) {
+      if (this.#queue.length > 0) return { done: false, value: this.#take() };
+      if (this.#failure !== undefined) {
+        const failure = this.#failure;
+        this.#failure = undefined;
+        throw failure;
+      }
+      if (this.#state === 'ended') return { done: true, value: undefined };
+      if (this.#state === 'behind') {
+        const batch = await this.#catchUp();
+        if (batch !== undefined) return { done: false, value: batch };
+        continue;
+      }
+      if (this.#mark !== undefined && this.#mark <= this.#host.applied) {
+        this.#mark = undefined;
+        return { done: false, value: { events: [], revision: this.#host.applied } };
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  return(): Promise<IteratorResult<WatchBatch, undefined>> {
+    this.end();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  #signal(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  /** All that is queued, as one batch. */
+  #take(): WatchBatch {
+    const queue = this.#queue;
+    this.#queue = [];
+    this.#queuedEvents = 0;
+    this.#queuedBytes = 0;
+    if (queue.length === 1) return queue[0]!;
+    return { events: queue.flatMap((batch) => batch.events), revision: queue.at(-1)!.revision };
+  }
+
+  /** One step towards the feed. Returns what was found on the way, if any. */
+  async #catchUp(): Promise<WatchBatch | undefined> {
+    const query = { range: this.range, after: this.#position, eventsMax: catchUpEventsMax };
+    const chunk =
+      this.#position >= this.#host.applied
+        ? { events: [], through: this.#position }
+        : (this.#host.ring.read(query) ?? (await this.#readHistory(query)));
+    // Ended, or nothing could be read: the caller looks again.
+    if (chunk === undefined || this.state !== 'behind') return undefined;
+    this.#position = chunk.through;
+    // No await between looking at `applied` and joining: a publication comes either before both or after both.
+    if (this.#position >= this.#host.applied) this.#state = 'synced';
+    const events = this.#select(chunk.events);
+    return events.length > 0 ? { events, revision: chunk.through } : undefined;
+  }
+
+  async #readHistory(query: LogQuery): Promise<{ events: readonly Event[]; through: Revision } | undefined> {
+    this.#reading = new AbortController();
+    const { signal } = this.#reading;
+    try {
+      const chunk = await this.#host.history({ ...query, through: this.#host.applied }, signal);
+      this.#backoff.reset();
+      return chunk;
+    } catch (error) {
+      if (error instanceof InvariantError) throw error;
+      if (this.state === 'ended') return undefined;
+      if (error instanceof EtcdError && error.reason === 'compacted') {
+        this.end(error);
+        return undefined;
+      }
+      this.#host.historyFailed(error);
+      await this.#host.clock.sleep(this.#backoff.next(), signal);
+      return undefined;
+    } finally {
+      this.#reading = undefined;
+    }
+  }
+
+  /** The events that this watch asked for, as it asked for them; the same array when that is all of them. */
+  #select(events: readonly Event[]): readonly Event[] {
+    const { filters, prevKv } = this.#request;
+    let due = events;
+    const first = events[0];
+    if (first !== undefined && first.kv.modRevision < this.#firstRevision) {
+      due = due.filter((event) => event.kv.modRevision >= this.#firstRevision);
+    }
+    if (filters.length > 0) due = due.filter((event) => !filters.includes(`no${event.type}`));
+    return prevKv ? due : due.map((event) => this.#host.withoutPrevKv(event));
+  }
+}
