@@ -1,0 +1,232 @@
+// Adapters between grpc-js handlers and plain async functions on bytes. grpc-js callbacks, events and cancellation are
+// confined to this file: the services see a request, a context and, for streams, a MessageStream. This is also the one
+// place where errors become gRPC statuses, where failed calls are logged and where calls are counted.
+
+import type {
+  handleBidiStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+} from '@grpc/grpc-js';
+import { EtcdError, grpcCode } from '../etcd/errors.ts';
+import type { Logger } from '../lib/log.ts';
+import { RawStatusError, type RawMetadata } from '../store/store.ts';
+import type { RpcMetrics } from './metrics.ts';
+
+/** What a handler knows of its call. */
+export interface CallContext {
+  /** The gRPC path, e.g. `/etcdserverpb.KV/Range`. */
+  readonly method: string;
+  /** Text metadata as the client sent it, for stores that pass calls through. */
+  readonly metadata: RawMetadata;
+  /** Aborted by cancellation, deadline, a lost connection and shutdown. */
+  readonly signal: AbortSignal;
+}
+
+/** The client's half and ours of a streaming call. Iterating ends at the client's half-close. */
+export interface MessageStream extends AsyncIterable<Buffer> {
+  /** Resolves when the transport takes more: a slow client makes its writers wait. Never rejects; after an end it does nothing. */
+  write(message: Buffer): Promise<void>;
+}
+
+export type UnaryHandler = (request: Buffer, context: CallContext) => Promise<Buffer>;
+/** Resolving ends the stream with OK; rejecting ends it with the error's status, after everything written before. */
+export type StreamHandler = (stream: MessageStream, context: CallContext) => Promise<void>;
+export type ServerStreamHandler = (
+  request: Buffer,
+  stream: MessageStream,
+  context: CallContext,
+) => Promise<void>;
+
+export interface CallOptions {
+  readonly logger: Logger;
+  readonly metrics: RpcMetrics;
+  /** Aborted when the server drains: streams end with `etcdserver: server stopped`. */
+  readonly shutdown: AbortSignal;
+}
+
+interface Status {
+  readonly code: number;
+  readonly details: string;
+}
+
+/** The server's side of a streaming call, as far as this file uses it. */
+interface WritableCall {
+  write(message: Buffer): boolean;
+  end(): unknown;
+  emit(event: 'error', status: Status): boolean;
+  on(event: 'drain' | 'cancelled' | 'close', listener: () => void): unknown;
+}
+
+/** The status a client sees for `error`: texts of EtcdError and of etcd itself travel, anything else stays here. */
+export function statusOf(error: unknown): Status {
+  if (error instanceof EtcdError || error instanceof RawStatusError)
+    return { code: error.code, details: error.message };
+  if (error instanceof Error && error.name === 'AbortError')
+    return { code: grpcCode.canceled, details: 'the call was canceled' };
+  return { code: grpcCode.internal, details: 'switchyard: internal error' };
+}
+
+/** Error for what a person must look at, warn for what heals itself, debug for what the client did. */
+function logLevel(code: number): 'debug' | 'warn' | 'error' {
+  switch (code) {
+    case grpcCode.internal:
+    case grpcCode.unknown:
+    case grpcCode.dataLoss:
+      return 'error';
+    case grpcCode.unavailable:
+    case grpcCode.deadlineExceeded:
+    case grpcCode.resourceExhausted:
+      return 'warn';
+    default:
+      return 'debug';
+  }
+}
+
+/** Pseudo-headers are already gone; binary headers and transport headers are of no use to a store. */
+function textMetadata(metadata: Metadata): RawMetadata {
+  const text: Record<string, string> = {};
+  for (const [name, value] of Object.entries(metadata.getMap())) {
+    if (typeof value === 'string' && name !== 'user-agent') text[name] = value;
+  }
+  return text;
+}
+
+/** Makes adapters that share a logger, the counters and the shutdown signal. */
+export class CallAdapters {
+  readonly #options: CallOptions;
+
+  constructor(options: CallOptions) {
+    this.#options = options;
+  }
+
+  /** A unary RPC. */
+  unary(method: string, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
+    return (call, callback) => {
+      const started = performance.now();
+      const abort = new AbortController();
+      call.on('cancelled', () => abort.abort());
+      let metadata: RawMetadata | undefined;
+      const context: CallContext = {
+        method,
+        signal: abort.signal,
+        get metadata() {
+          return (metadata ??= textMetadata(call.metadata));
+        },
+      };
+      const succeed = (response: Buffer) => {
+        this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
+        callback(null, response);
+      };
+      const fail = (error: unknown) => {
+        const status = this.#failed(method, error, abort.signal.aborted, started);
+        callback(status);
+      };
+      try {
+        handler(call.request, context).then(succeed, fail);
+      } catch (error) {
+        // A handler that throws before its first await.
+        fail(error);
+      }
+    };
+  }
+
+  /** A bidirectional stream. */
+  bidi(method: string, handler: StreamHandler): handleBidiStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      // Leaving the loop early must not destroy the call: the status still has to go out.
+      const requests = call.iterator({ destroyOnReturn: false });
+      const requestIterable = { [Symbol.asyncIterator]: () => requests as AsyncIterator<Buffer> };
+      this.#run(method, call, call.metadata, (stream, context) => handler(stream, context), requestIterable);
+    };
+  }
+
+  /** One request, many responses. */
+  serverStream(method: string, handler: ServerStreamHandler): handleServerStreamingCall<Buffer, Buffer> {
+    return (call) => {
+      this.#run(method, call, call.metadata, (stream, context) => handler(call.request, stream, context));
+    };
+  }
+
+  #run(
+    method: string,
+    call: WritableCall,
+    metadata: Metadata,
+    handler: StreamHandler,
+    requests: AsyncIterable<Buffer> = {
+      [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
+    },
+  ): void {
+    const started = performance.now();
+    const { shutdown, metrics } = this.#options;
+    const abort = new AbortController();
+    const stream = new CallStream(call, requests, abort.signal);
+    call.on('cancelled', () => abort.abort());
+    call.on('close', () => abort.abort());
+    const stopped = Promise.withResolvers<never>();
+    const stop = () => stopped.reject(new EtcdError('stopped'));
+    if (shutdown.aborted) stop();
+    shutdown.addEventListener('abort', stop, { once: true });
+    metrics.streamOpened(method);
+    const finish = (error?: unknown) => {
+      const cancelled = abort.signal.aborted;
+      shutdown.removeEventListener('abort', stop);
+      abort.abort();
+      stream.close();
+      metrics.streamClosed(method);
+      if (error === undefined) {
+        metrics.finished(method, grpcCode.ok, performance.now() - started);
+        call.end();
+      } else call.emit('error', this.#failed(method, error, cancelled, started));
+    };
+    const context = { method, metadata: textMetadata(metadata), signal: abort.signal };
+    Promise.race([handler(stream, context), stopped.promise]).then(() => finish(), finish);
+  }
+
+  #failed(method: string, error: unknown, cancelled: boolean, started: number): Status {
+    const status = cancelled
+      ? { code: grpcCode.canceled, details: 'the call was canceled' }
+      : statusOf(error);
+    this.#options.metrics.finished(method, status.code, performance.now() - started);
+    const cause = error instanceof Error && error.cause !== undefined ? { cause: error.cause } : {};
+    const fields = { method, code: status.code, error, ...cause };
+    this.#options.logger[logLevel(status.code)]('call failed', fields);
+    return status;
+  }
+}
+
+/** MessageStream over a grpc-js call; one writer waits for all when the call's buffer is full. */
+class CallStream implements MessageStream {
+  readonly #call: WritableCall;
+  readonly #requests: AsyncIterable<Buffer>;
+  readonly #signal: AbortSignal;
+  #full: PromiseWithResolvers<void> | undefined;
+  #closed = false;
+
+  constructor(call: WritableCall, requests: AsyncIterable<Buffer>, signal: AbortSignal) {
+    this.#call = call;
+    this.#requests = requests;
+    this.#signal = signal;
+    const release = () => {
+      this.#full?.resolve();
+      this.#full = undefined;
+    };
+    call.on('drain', release);
+    signal.addEventListener('abort', release, { once: true });
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Buffer> {
+    return this.#requests[Symbol.asyncIterator]();
+  }
+
+  async write(message: Buffer): Promise<void> {
+    while (this.#full !== undefined) await this.#full.promise;
+    if (this.#closed || this.#signal.aborted) return;
+    if (!this.#call.write(message)) this.#full = Promise.withResolvers();
+  }
+
+  /** Nothing is written after this: the status that follows is the last word. */
+  close(): void {
+    this.#closed = true;
+  }
+}

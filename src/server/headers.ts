@@ -1,0 +1,50 @@
+// Response headers of messages that a store does not answer itself (watch answers): the store's ids, learnt once from one
+// of its own answers, with the revision filled in by whoever sends the message.
+
+import type { ResponseHeader } from '../etcd/types.ts';
+import type { Store } from '../store/store.ts';
+
+export interface Headers {
+  /** The header of the store's latest answer asked for here: right ids, a revision the store has reached. */
+  of(store: Store, signal: AbortSignal): Promise<ResponseHeader>;
+}
+
+const anyKey = Buffer.from([0]);
+const noBytes = Buffer.alloc(0);
+
+/** A cheap linearizable read of a key nobody writes; its header is what is wanted. */
+export async function currentHeader(store: Store, signal: AbortSignal): Promise<ResponseHeader> {
+  const { header } = await store.range(
+    {
+      key: anyKey,
+      rangeEnd: noBytes,
+      limit: 1,
+      revision: 0n,
+      sortOrder: 'none',
+      sortTarget: 'key',
+      serializable: false,
+      keysOnly: true,
+      countOnly: false,
+      minModRevision: 0n,
+      maxModRevision: 0n,
+      minCreateRevision: 0n,
+      maxCreateRevision: 0n,
+    },
+    signal,
+  );
+  return header;
+}
+
+/** Headers remembered per store for the life of the server. */
+export function createHeaders(): Headers {
+  const known = new WeakMap<Store, ResponseHeader>();
+  return {
+    async of(store, signal) {
+      const seen = known.get(store);
+      if (seen !== undefined) return seen;
+      const header = await currentHeader(store, signal);
+      known.set(store, header);
+      return header;
+    },
+  };
+}

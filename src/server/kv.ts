@@ -1,0 +1,122 @@
+// The KV service: finds the store by the keys, then either hands the bytes on (etcd) or decodes, checks, runs and
+// encodes. Put and DeleteRange become txns of one op, so that a store has one way to write.
+
+import {
+  decodeCompactionRequest,
+  decodeDeleteRangeRequest,
+  decodePutRequest,
+  decodeRangeRequest,
+  encodeCompactionResponse,
+  encodeDeleteRangeResponse,
+  encodePutResponse,
+  encodeRangeResponse,
+} from '../etcd/codec/kv.ts';
+import { decodeTxnRequest, decodeTxnResponse, encodeTxnResponse } from '../etcd/codec/txn.ts';
+import { EtcdError } from '../etcd/errors.ts';
+import { keyRange } from '../etcd/range.ts';
+import type { RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
+import { invariant } from '../lib/invariant.ts';
+import type { Store } from '../store/store.ts';
+import type { CallContext } from './call.ts';
+import { passServerStream, passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
+import { checkDeleteRange, checkPut, checkRange, checkRequestSize, checkTxn } from './validate.ts';
+
+/** The key that kube-apiserver's compactors elect their leader on: its txns mark points in time for Compact. */
+const compactRevisionKey = Buffer.from('compact_rev_key');
+
+/** A txn without compares that does `op`; answers the op's own response. */
+async function runOne<T extends ResponseOp['type']>(
+  store: Store,
+  op: RequestOp & { type: T },
+  signal: AbortSignal,
+): Promise<ResponseOp & { type: T }> {
+  const { header, responses } = await store.txn({ compare: [], success: [op], failure: [] }, signal);
+  const response = responses[0];
+  invariant(response?.type === op.type, 'a txn of one op answers with one response of its kind');
+  // The nested header is the txn's own; a store may leave it to the outer one.
+  return { ...response, response: { ...response.response, header } } as ResponseOp & { type: T };
+}
+
+function touchesCompactRevisionKey(request: TxnRequest): boolean {
+  return request.compare.some((compare) => compare.key.equals(compactRevisionKey));
+}
+
+/** The KV service over `router`. */
+export function createKvService({ router, logger }: ServiceOptions): Service {
+  const range = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const decoded = decodeRangeRequest(request);
+    checkRange(decoded);
+    const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    return encodeRangeResponse(await store.range(decoded, context.signal));
+  };
+
+  const put = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const decoded = decodePutRequest(request);
+    checkPut(decoded);
+    const store = await router.storeFor(keyRange(decoded.key, noRangeEnd), context.signal);
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    checkRequestSize(request);
+    const { response } = await runOne(store, { type: 'put', request: decoded }, context.signal);
+    return encodePutResponse(response);
+  };
+
+  const deleteRange = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const decoded = decodeDeleteRangeRequest(request);
+    checkDeleteRange(decoded);
+    const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    checkRequestSize(request);
+    const { response } = await runOne(store, { type: 'deleteRange', request: decoded }, context.signal);
+    return encodeDeleteRangeResponse(response);
+  };
+
+  const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    checkRequestSize(request);
+    checkTxn(decoded);
+    return encodeTxnResponse(await store.txn(decoded, context.signal));
+  };
+
+  const note = async (response: Buffer, signal: AbortSignal) => {
+    try {
+      await router.noteCompactTxn(decodeTxnResponse(response).header.revision, signal);
+    } catch (error) {
+      // The txn is done; without the note the SQL stores are compacted at an earlier point.
+      logger.warn('compaction point not noted', { error });
+    }
+  };
+
+  const txn = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const decoded = decodeTxnRequest(request);
+    const store = await router.storeForTxn(decoded, context.signal);
+    const response = await runTxn(store, request, decoded, context);
+    if (touchesCompactRevisionKey(decoded)) await note(response, context.signal);
+    return response;
+  };
+
+  const compact = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const sole = soleEtcd(router);
+    if (sole !== undefined) return passUnary(sole, request, context);
+    return encodeCompactionResponse(await router.compact(decodeCompactionRequest(request), context.signal));
+  };
+
+  return {
+    unary: { Range: range, Put: put, DeleteRange: deleteRange, Txn: txn, Compact: compact },
+    serverStream: {
+      // A client that gets Unimplemented asks for pages instead, for all its types, for some minutes.
+      RangeStream: async (request, stream, context) => {
+        const decoded = decodeRangeRequest(request);
+        checkRange(decoded);
+        const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
+        if (store.passthrough !== undefined)
+          return passServerStream(store.passthrough, request, stream, context);
+        throw new EtcdError('unimplemented', {
+          message: `switchyard: KV.RangeStream is not implemented for store ${store.name}`,
+        });
+      },
+    },
+  };
+}
+
+const noRangeEnd = Buffer.alloc(0);

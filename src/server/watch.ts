@@ -1,0 +1,251 @@
+// The Watch service: one WatchSession per gRPC stream. The session owns the watch ids and the order of answers; the
+// watches themselves run in watch-sql.ts (a watch on a store of ours) and watch-etcd.ts (all watches that a stream has
+// in one etcd, spliced as bytes).
+//
+// Ids. A stream whose watches are all in one place behaves as etcd does: etcd gives its own ids, SQL watches count from
+// 0. As soon as a second place joins, every further watch gets an id from `mixedWatchIdMin` up, chosen here, so that
+// ids can never collide.
+// Progress. A mark with id -1 speaks for every watch of the stream, so it is sent only when all of them are in one store
+// and have got the same; otherwise each watch gets a mark under its own id.
+
+import { decodeWatchRequest, encodeWatchResponse, type WatchRequest } from '../etcd/codec/watch.ts';
+import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { isEmptyRange, keyRange } from '../etcd/range.ts';
+import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
+import { RawStatusError, type Store } from '../store/store.ts';
+import type { CallContext, MessageStream } from './call.ts';
+import { createHeaders, type Headers } from './headers.ts';
+import type { Service, ServiceOptions } from './service.ts';
+import { EtcdLeg } from './watch-etcd.ts';
+import { ProgressRound, SqlWatch } from './watch-sql.ts';
+
+/** The id in answers about no watch, or about all. */
+export const noWatchId: WatchId = -1n;
+/** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
+const mixedWatchIdMin = 2n ** 32n;
+const minimalKey = Buffer.from([0]);
+
+/** What an id belongs to. */
+type Owner = { readonly watch: SqlWatch } | { readonly leg: EtcdLeg };
+
+/** What the parts of a session need of it. */
+export interface WatchOutlet {
+  readonly signal: AbortSignal;
+  readonly progressNotifyIntervalMs: number;
+  write(message: Buffer): Promise<void>;
+  /** Ends the whole stream with the error's status. */
+  fail(error: unknown): void;
+}
+
+class WatchSession {
+  readonly #options: ServiceOptions;
+  readonly #headers: Headers;
+  readonly #context: CallContext;
+  readonly #stream: MessageStream;
+  readonly #outlet: WatchOutlet;
+  readonly #failed = Promise.withResolvers<never>();
+  readonly #owners = new Map<WatchId, Owner>();
+  readonly #legs = new Map<Store, EtcdLeg>();
+  /** The only store that ever had a watch here; `mixed` from the second one on. */
+  #place: Store | 'none' | 'mixed' = 'none';
+  #nextId = 0n;
+  #nextMixedId = mixedWatchIdMin;
+  #round: ProgressRound | undefined;
+
+  constructor(options: ServiceOptions, headers: Headers, stream: MessageStream, context: CallContext) {
+    this.#options = options;
+    this.#headers = headers;
+    this.#stream = stream;
+    this.#context = context;
+    this.#outlet = {
+      signal: context.signal,
+      progressNotifyIntervalMs: options.progressNotifyIntervalMs,
+      write: (message) => stream.write(message),
+      fail: (error) => this.#failed.reject(error),
+    };
+  }
+
+  /** Serves until the client or a failure ends it; never resolves, since a stream ended with OK ends its watches for good. */
+  run(): Promise<never> {
+    const aborted = Promise.withResolvers<never>();
+    const abort = () => aborted.reject(new EtcdError('watchCanceled'));
+    this.#context.signal.addEventListener('abort', abort, { once: true });
+    if (this.#context.signal.aborted) abort();
+    // A client that has half-closed still gets its events, as with etcd.
+    this.#receive().catch((error: unknown) => this.#failed.reject(error));
+    return Promise.race([this.#failed.promise, aborted.promise]);
+  }
+
+  async #receive(): Promise<void> {
+    for await (const message of this.#stream) {
+      const request = decodeWatchRequest(message);
+      if (request !== undefined) await this.#handle(request, message);
+    }
+    for (const leg of this.#legs.values()) leg.end();
+  }
+
+  async #handle(request: WatchRequest, message: Buffer): Promise<void> {
+    switch (request.type) {
+      case 'create':
+        return this.#create(request.request, message);
+      case 'cancel':
+        return this.#cancel(request.watchId, message);
+      case 'progress':
+        return this.#progress(message);
+    }
+  }
+
+  async #create(asked: WatchCreateRequest, message: Buffer): Promise<void> {
+    const request = asked.key.length > 0 ? asked : { ...asked, key: minimalKey };
+    let store: Store;
+    try {
+      const range = keyRange(request.key, request.rangeEnd);
+      store = await this.#options.router.storeFor(range, this.#context.signal);
+      // The first answer of an etcd to ids of its own must be known before ids are chosen around them.
+      if (this.#place !== store) for (const leg of this.#legs.values()) await leg.settled();
+      if (this.#owners.has(request.watchId) && request.watchId !== 0n) {
+        return await this.#refuse(store, 'mvcc: duplicate watch ID provided on the WatchStream');
+      }
+      if (store.passthrough === undefined) return await this.#createSql(store, request);
+    } catch (error) {
+      return this.#createFailed(error);
+    }
+    return this.#createEtcd(store, request, message);
+  }
+
+  async #createSql(store: Store, request: WatchCreateRequest): Promise<void> {
+    if (request.startRevision < 0n) return this.#refuse(store, etcdErrors.compacted[1]);
+    if (isEmptyRange(keyRange(request.key, request.rangeEnd))) {
+      return this.#refuse(store, 'mvcc: watcher range is empty');
+    }
+    const template = await this.#headers.of(store, this.#context.signal);
+    const abort = new AbortController();
+    const watch = await store.watch(request, AbortSignal.any([this.#context.signal, abort.signal]));
+    this.#join(store);
+    const id = this.#choose(request.watchId, this.#place === store ? 'natural' : 'mixed');
+    const sql = new SqlWatch({ id, store, watch, request, header: template, abort, outlet: this.#outlet });
+    this.#owners.set(id, { watch: sql });
+    const header = { ...template, revision: watch.createdRevision };
+    await this.#outlet.write(encodeWatchResponse({ header, watchId: id, created: true }));
+    sql.start(() => this.#forget(id));
+  }
+
+  #createEtcd(store: Store, request: WatchCreateRequest, message: Buffer): Promise<void> {
+    let leg = this.#legs.get(store);
+    if (leg === undefined) {
+      const { passthrough } = store;
+      if (passthrough === undefined) return Promise.resolve();
+      leg = new EtcdLeg({
+        passthrough,
+        context: this.#context,
+        outlet: this.#outlet,
+        isAlone: () => this.#isAlone(store),
+        created: (id, owner) => this.#owners.set(id, { leg: owner }),
+        canceled: (id) => this.#forget(id),
+      });
+      this.#legs.set(store, leg);
+    }
+    this.#join(store);
+    if (this.#place === store || request.watchId !== 0n) return leg.create(message);
+    return leg.create(message, this.#choose(0n, 'mixed'));
+  }
+
+  #join(store: Store): void {
+    if (this.#place === 'none') this.#place = store;
+    else if (this.#place !== store) this.#place = 'mixed';
+  }
+
+  #choose(asked: WatchId, from: 'natural' | 'mixed'): WatchId {
+    if (asked !== 0n) return asked;
+    if (from === 'mixed') {
+      while (this.#owners.has(this.#nextMixedId)) this.#nextMixedId++;
+      return this.#nextMixedId++;
+    }
+    while (this.#owners.has(this.#nextId)) this.#nextId++;
+    return this.#nextId++;
+  }
+
+  /** Created and canceled at once, as etcd answers a watch that cannot be. */
+  async #refuse(store: Store, cancelReason: string): Promise<void> {
+    const template = await this.#headers.of(store, this.#context.signal);
+    const refused = { watchId: noWatchId, created: true, canceled: true, cancelReason };
+    await this.#outlet.write(encodeWatchResponse({ header: template, ...refused }));
+  }
+
+  /**
+   * A store that cannot be reached ends a stream that has nothing else, so that the client comes back by itself; watches
+   * in other stores are not disturbed for it.
+   */
+  async #createFailed(error: unknown): Promise<void> {
+    if (!(error instanceof EtcdError) && !(error instanceof RawStatusError)) throw error;
+    if (error.code === grpcCode.unavailable && this.#owners.size === 0) throw error;
+    const header: ResponseHeader = {
+      clusterId: 0n,
+      memberId: this.#options.identity.memberId,
+      revision: 0n,
+      raftTerm: 0n,
+    };
+    const refused = { watchId: noWatchId, created: true, canceled: true, cancelReason: error.message };
+    await this.#outlet.write(encodeWatchResponse({ header, ...refused }));
+  }
+
+  async #cancel(id: WatchId, message: Buffer): Promise<void> {
+    const owner = this.#owners.get(id);
+    if (owner === undefined) {
+      // Perhaps a watch that an etcd has not answered yet; etcd ignores ids it does not know.
+      for (const leg of this.#legs.values()) await leg.forward(message);
+      return;
+    }
+    if ('leg' in owner) return owner.leg.forward(message);
+    this.#forget(id);
+    await owner.watch.cancel();
+  }
+
+  #forget(id: WatchId): void {
+    this.#owners.delete(id);
+    this.#round?.leave(id);
+  }
+
+  #sqlWatches(): SqlWatch[] {
+    return [...this.#owners.values()].flatMap((owner) => ('watch' in owner ? [owner.watch] : []));
+  }
+
+  /** True when every live watch of the stream is in `store`. */
+  #isAlone(store: Store): boolean {
+    for (const owner of this.#owners.values()) {
+      const place = 'watch' in owner ? owner.watch.store : this.#storeOf(owner.leg);
+      if (place !== store) return false;
+    }
+    return true;
+  }
+
+  #storeOf(leg: EtcdLeg): Store | undefined {
+    for (const [store, candidate] of this.#legs) if (candidate === leg) return store;
+    return undefined;
+  }
+
+  /** A stream without watches gets no answer, as with etcd: there is nothing to be said about any timeline. */
+  async #progress(message: Buffer): Promise<void> {
+    for (const leg of this.#legs.values()) await leg.forward(message);
+    const watches = this.#sqlWatches();
+    const [first] = watches;
+    if (first === undefined) return;
+    if (!this.#isAlone(first.store)) {
+      for (const watch of watches) watch.requestOwnProgress();
+      return;
+    }
+    // A round still open covers this request too, unless watches have joined since.
+    if (this.#round !== undefined && !this.#round.done && this.#round.covers(watches)) return;
+    this.#round = new ProgressRound(watches, this.#outlet);
+  }
+}
+
+/** The Watch service over `router`. */
+export function createWatchService(options: ServiceOptions): Service {
+  const headers = createHeaders();
+  return {
+    bidi: {
+      Watch: (stream, context) => new WatchSession(options, headers, stream, context).run(),
+    },
+  };
+}
