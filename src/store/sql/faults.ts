@@ -1,0 +1,42 @@
+// From the database's faults to etcd's errors: what a client is told when SQL fails. Used by everything in store/sql that
+// answers clients. The fault itself stays the cause, for the log.
+
+import { SqlFault, type SqlFaultKind } from '../../dialect/dialect.ts';
+import { EtcdError } from '../../etcd/errors.ts';
+
+/**
+ * The error a client gets for `error`: Unavailable where trying again may help or the outcome is not known, noSpace,
+ * requestTooLarge; anything that is not a SqlFault, or that points to a bug, as it is.
+ */
+export function toEtcdError(error: unknown): unknown {
+  if (!(error instanceof SqlFault)) return error;
+  switch (error.kind) {
+    case 'full':
+      return new EtcdError('noSpace', { cause: error });
+    case 'too-large':
+      return new EtcdError('requestTooLarge', { cause: error });
+    case 'serialization':
+    case 'deadlock':
+    case 'busy':
+    case 'disconnected':
+    case 'timeout':
+    case 'read-only':
+    case 'refused':
+      return new EtcdError('timeout', { cause: error });
+    case 'unique-violation':
+    case 'other':
+      return error.outcomeUnknown ? new EtcdError('timeout', { cause: error }) : error;
+  }
+}
+
+const transientKinds: ReadonlySet<SqlFaultKind> = new Set([
+  'serialization',
+  'deadlock',
+  'busy',
+  'disconnected',
+]);
+
+/** True after which the same work may succeed at once or soon, because nothing of it was kept. */
+export function isTransient(error: unknown): error is SqlFault {
+  return error instanceof SqlFault && !error.outcomeUnknown && transientKinds.has(error.kind);
+}

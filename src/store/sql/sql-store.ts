@@ -1,0 +1,318 @@
+// A store on a SQL database: wires the committer, reads, feed, hub, compactor and lessor over one driver, and turns the
+// database's faults into etcd's errors. Used by store/open.ts. It is there at once and connects in the background.
+
+import type { Dialect, DriverOptions } from '../../dialect/dialect.ts';
+import { SqlFault } from '../../dialect/dialect.ts';
+import { EtcdError } from '../../etcd/errors.ts';
+import type {
+  CompactionRequest,
+  CompactionResponse,
+  LeaseGrantRequest,
+  LeaseGrantResponse,
+  LeaseId,
+  LeaseKeepAliveResponse,
+  LeaseLeasesResponse,
+  LeaseRevokeResponse,
+  LeaseTimeToLiveRequest,
+  LeaseTimeToLiveResponse,
+  RangeRequest,
+  RangeResponse,
+  ResponseHeader,
+  Revision,
+  TxnRequest,
+  TxnResponse,
+  WatchCreateRequest,
+} from '../../etcd/types.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Logger } from '../../lib/log.ts';
+import type { Engine, Store, StoreStatus, Watch } from '../store.ts';
+import { createChangeFeed, type ChangeFeed } from './change-feed.ts';
+import { createCommitter, type Committer } from './committer.ts';
+import { createCompactor, type Compactor } from './compactor.ts';
+import { Preparation } from './connection.ts';
+import { toEtcdError } from './faults.ts';
+import { createLessor, type Lessor } from './lessor.ts';
+import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
+import { selectRevisions } from './log-statements.ts';
+import { readRange } from './range.ts';
+import { int64 } from './row.ts';
+import { BatchState } from './state.ts';
+import { queryOf, writeStatements, type Query } from './statements.ts';
+import { applyTxn, isReadOnly, needsOf } from './txn.ts';
+import { createWatchHub, type WatchHub } from './watch-hub.ts';
+
+export interface SqlStoreOptions {
+  readonly name: string;
+  readonly dialect: Dialect;
+  readonly driver: DriverOptions;
+  /** This gateway's, for headers; not zero. */
+  readonly memberId: bigint;
+  /** The etcd version to answer as. */
+  readonly version: string;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Asks the store that grants leases for one this store does not know; undefined = it does not exist. */
+  readonly adoptLease?: (
+    id: LeaseId,
+    signal: AbortSignal,
+  ) => Promise<{ readonly ttlSeconds: number; readonly remainingSeconds: number } | undefined>;
+}
+
+export interface SqlStore extends Store {
+  /** False until the database has been reached for the first time. */
+  readonly ready: boolean;
+  /** Resolves when it has been. @throws the abort reason; EtcdError stopped. */
+  whenReady(signal: AbortSignal): Promise<void>;
+}
+
+/** Databases have no raft; etcd's clients only want a constant that is not zero. */
+const raftTerm = 1n;
+/** A read is tried again this often when its connection turned out to be lost. */
+const readRetriesMax = 2;
+
+/** A store that begins to connect; requests until then fail with `timeout`. */
+export function openSqlStore(options: SqlStoreOptions): SqlStore {
+  return new DatabaseStore(options);
+}
+
+class DatabaseStore implements SqlStore {
+  readonly name: string;
+  readonly engine: Engine;
+  readonly #options: SqlStoreOptions;
+  readonly #driver: ReturnType<Dialect['open']>;
+  readonly #preparation: Preparation;
+  readonly #committer: Committer;
+  readonly #reader: LogReader;
+  readonly #feed: ChangeFeed;
+  readonly #hub: WatchHub;
+  readonly #compactor: Compactor;
+  readonly #lessor: Lessor;
+  readonly #statements: ReturnType<typeof writeStatements>;
+  #clusterId = 0n;
+
+  constructor(options: SqlStoreOptions) {
+    const { dialect, clock, logger } = options;
+    this.name = options.name;
+    this.engine = dialect.name;
+    this.#options = options;
+    const driver = dialect.open(options.driver);
+    this.#driver = driver;
+    this.#statements = writeStatements(dialect.sql);
+    this.#reader = createLogReader(driver);
+    this.#feed = createChangeFeed({ reader: this.#reader, driver, clock, logger });
+    this.#hub = createWatchHub({ reader: this.#reader, feed: this.#feed, clock, logger });
+    this.#committer = createCommitter({
+      driver,
+      dialect,
+      clock,
+      logger,
+      wantsEvents: () => this.#feed.running,
+      committed: ({ after, through, events }) => {
+        if (events === undefined) this.#feed.hint();
+        else this.#feed.offer({ after, through, events });
+      },
+    });
+    this.#compactor = createCompactor({ driver, dialect, clock, logger });
+    const revoke: Committer['revoke'] = (id, how) => this.#committer.revoke(id, how);
+    this.#lessor = createLessor({ driver, dialect, clock, logger, revoke });
+    this.#preparation = new Preparation({
+      dialect,
+      driver,
+      driverOptions: options.driver,
+      clock,
+      logger,
+      onReady: () => {
+        this.#compactor.start();
+        this.#lessor.start();
+      },
+    });
+  }
+
+  get ready(): boolean {
+    return this.#preparation.isReady;
+  }
+
+  whenReady(signal: AbortSignal): Promise<void> {
+    return this.#preparation.whenReady(signal);
+  }
+
+  range(request: RangeRequest, signal: AbortSignal): Promise<RangeResponse> {
+    return this.#answer(signal, async () => {
+      const query: Query = (statement, params) => this.#driver.query(statement, params, signal);
+      const { revision, kvs, more, count } = await retried(() => readRange(query, request));
+      return { header: this.#header(revision), kvs, more, count };
+    });
+  }
+
+  txn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
+    return this.#answer(signal, async () => {
+      if (isReadOnly(request)) return await retried(() => this.#readTxn(request, signal));
+      try {
+        return await this.#writeTxn(request, signal);
+      } catch (error) {
+        if (!(error instanceof EtcdError) || error.reason !== 'leaseNotFound') throw error;
+        if (!(await this.#adoptLeases(request, signal))) throw error;
+        return await this.#writeTxn(request, signal);
+      }
+    });
+  }
+
+  watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch> {
+    return this.#answer(signal, () => retried(() => this.#hub.watch(request, signal)));
+  }
+
+  compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {
+    return this.#answer(signal, async () => {
+      const { revision } = await this.#compactor.compact(request, signal);
+      return { header: this.#header(revision) };
+    });
+  }
+
+  leaseGrant(request: LeaseGrantRequest, signal: AbortSignal): Promise<LeaseGrantResponse> {
+    return this.#answer(signal, async () => {
+      const lease = { id: request.id, ttlSeconds: request.ttl };
+      const { revision, ttlSeconds } = await this.#lessor.grant(lease, signal);
+      return { header: this.#header(revision), id: request.id, ttl: ttlSeconds };
+    });
+  }
+
+  leaseRevoke(id: LeaseId, signal: AbortSignal): Promise<LeaseRevokeResponse> {
+    return this.#answer(signal, async () => {
+      const { revision, found } = await this.#committer.revoke(id, { onlyIfExpired: false });
+      if (!found) throw new EtcdError('leaseNotFound');
+      return { header: this.#header(revision) };
+    });
+  }
+
+  leaseKeepAlive(id: LeaseId, signal: AbortSignal): Promise<LeaseKeepAliveResponse> {
+    return this.#answer(signal, async () => {
+      const { revision, ttlSeconds } = await this.#lessor.keepAlive(id, signal);
+      return { header: this.#header(revision), id, ttl: ttlSeconds };
+    });
+  }
+
+  leaseTimeToLive(request: LeaseTimeToLiveRequest, signal: AbortSignal): Promise<LeaseTimeToLiveResponse> {
+    return this.#answer(signal, async () => {
+      const found = await this.#lessor.timeToLive(request, signal);
+      const { revision, ttlSeconds: ttl, grantedTtlSeconds: grantedTtl, keys } = found;
+      return { header: this.#header(revision), id: request.id, ttl, grantedTtl, keys };
+    });
+  }
+
+  leaseLeases(signal: AbortSignal): Promise<LeaseLeasesResponse> {
+    return this.#answer(signal, async () => {
+      const { revision, ids } = await this.#lessor.leases(signal);
+      return { header: this.#header(revision), leases: ids };
+    });
+  }
+
+  status(signal: AbortSignal): Promise<StoreStatus> {
+    return this.#answer(signal, async () => {
+      const { revision, compactRevision } = await retried(() => this.#reader.revisions(signal));
+      const size = { name: 'size', text: this.#options.dialect.sql.size };
+      const { rows } = await retried(() => this.#driver.query(size, [], signal));
+      return {
+        revision,
+        compactRevision,
+        dbSize: rows[0] === undefined ? 0 : Number(int64(rows[0], 'size')),
+        dbSizeInUse: rows[0] === undefined ? 0 : Number(int64(rows[0], 'used')),
+        version: this.#options.version,
+        clusterId: this.#clusterId,
+        memberId: this.#options.memberId,
+        raftTerm,
+      };
+    });
+  }
+
+  raiseRevision(revision: Revision, signal: AbortSignal): Promise<void> {
+    return this.#answer(signal, () => this.#committer.raise(revision, signal));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#preparation.close();
+    this.#hub.close();
+    await Promise.all([this.#lessor.close(), this.#compactor.close()]);
+    await this.#committer.close();
+    await this.#driver.close();
+  }
+
+  #header(revision: Revision): ResponseHeader {
+    return { clusterId: this.#clusterId, memberId: this.#options.memberId, revision, raftTerm };
+  }
+
+  /** What every request goes through: waits for the store to be there, and translates what the database says. */
+  async #answer<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const { clusterId } = await this.#preparation.identity(signal);
+    this.#clusterId = clusterId;
+    try {
+      return await work();
+    } catch (error) {
+      throw toEtcdError(error);
+    }
+  }
+
+  #writeTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
+    const { keyBytesMax } = this.#options.dialect.can;
+    const header = (revision: Revision) => this.#header(revision);
+    return this.#committer.run(
+      {
+        bytes: sizeOf(request),
+        needs: needsOf([request]),
+        apply: (state) => applyTxn(state, request, { keyBytesMax, header }),
+      },
+      signal,
+    );
+  }
+
+  #readTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
+    const { can } = this.#options.dialect;
+    const header = (revision: Revision) => this.#header(revision);
+    return this.#driver.transaction(
+      'read',
+      async (session) => {
+        const query = queryOf(session);
+        const { revision, compactRevision } = revisionsOf(await query(selectRevisions, []));
+        const state = new BatchState({ query, statements: this.#statements, can, revision, compactRevision });
+        await state.prefetch(needsOf([request]));
+        return await applyTxn(state, request, { keyBytesMax: can.keyBytesMax, header });
+      },
+      signal,
+    );
+  }
+
+  /** Takes over the leases that `request` names and this store does not know; true when there was one. */
+  async #adoptLeases(request: TxnRequest, signal: AbortSignal): Promise<boolean> {
+    let adopted = false;
+    for (const id of new Set(needsOf([request]).leases)) {
+      const lease = await this.#options.adoptLease?.(id, signal);
+      if (lease === undefined) continue;
+      await this.#lessor.adopt({ id, ...lease }, signal);
+      adopted = true;
+    }
+    return adopted;
+  }
+}
+
+/** Reads have no effect, so one that met a lost connection is simply done again on another. */
+async function retried<T>(read: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await read();
+    } catch (error) {
+      const isLost = error instanceof SqlFault && error.kind === 'disconnected';
+      if (!isLost || attempt >= readRetriesMax) throw error;
+    }
+  }
+}
+
+/** Bytes of keys and values of a txn, about. */
+function sizeOf({ compare, success, failure }: TxnRequest): number {
+  let total = 0;
+  for (const { key } of compare) total += key.length;
+  for (const op of [...success, ...failure]) {
+    if (op.type === 'put') total += op.request.key.length + op.request.value.length;
+    else if (op.type === 'txn') total += sizeOf(op.request);
+    else total += op.request.key.length;
+  }
+  return total;
+}

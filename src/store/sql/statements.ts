@@ -1,0 +1,162 @@
+// The SQL of the write path: one text for all engines, made from a dialect's fragments. Used by state.ts and committer.ts;
+// reads have range-statements.ts and log-statements.ts. Lists of keys are padded to a power of two by repeating the last one, so
+// that few distinct texts exist and prepared statements stay few.
+
+import type { DialectSql, QueryResult, Session, SqlValue, Statement } from '../../dialect/dialect.ts';
+
+/** Runs one statement: a session's `query`, or a driver's with a signal bound. */
+export type Query = (statement: Statement, params: readonly SqlValue[]) => Promise<QueryResult>;
+
+/** The `query` of a session as a function. */
+export function queryOf(session: Session): Query {
+  return (statement, params) => session.query(statement, params);
+}
+
+/** Columns of a log row in the order of `insertLog`'s parameters. */
+export const logColumns = [
+  'mod_revision',
+  'k',
+  'sub',
+  'create_revision',
+  'version',
+  'lease',
+  'tombstone',
+  'prev_revision',
+  'value',
+] as const;
+
+/** Columns of a current row in the order of `upsertCurrent`'s parameters. */
+export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'version', 'lease'] as const;
+
+const leaseKeyColumns = ['lease', 'k'] as const;
+
+/** The statements of one dialect. Those that take a number are for that many rows or keys. */
+export interface WriteStatements {
+  /** → revision, compact_revision, writer, batch. Holds off every other writer until the transaction ends. */
+  readonly lockMeta: Statement;
+  /** revision, writer, batch. */
+  readonly updateMeta: Statement;
+  /** Wakes other processes' feeds, where the engine can. */
+  readonly notify: Statement | undefined;
+  /** n keys (padded) → k, mod_revision, create_revision, version, lease. */
+  selectCurrent(n: number): Statement;
+  /** The same with value. */
+  selectCurrentValues(n: number): Statement;
+  /** mod_revision, k → value. */
+  readonly selectValue: Statement;
+  /** after (exclusive), end (exclusive; not with `toEnd`) → live keys in order, at most `limit`; with values or without. */
+  selectPage(options: {
+    readonly isFirst: boolean;
+    readonly toEnd: boolean;
+    readonly values: boolean;
+    readonly limit: number;
+  }): Statement;
+  insertLog(n: number): Statement;
+  upsertCurrent(n: number): Statement;
+  /** n keys (padded). */
+  deleteCurrent(n: number): Statement;
+  /** n ids (padded) → id. */
+  selectLeases(n: number): Statement;
+  /** id → ttl_seconds, expires_at, now. Keeps renewals of the lease out until the transaction ends. */
+  readonly lockLease: Statement;
+  /** id → k, in key order. */
+  readonly selectLeaseKeys: Statement;
+  readonly deleteLease: Statement;
+  readonly deleteLeaseKeys: Statement;
+  insertLeaseKeys(n: number): Statement;
+  /** lease, k of one pair. */
+  readonly deleteLeaseKey: Statement;
+}
+
+const marks = (n: number) => Array.from({ length: n }, () => '?').join(', ');
+
+function rows(n: number, width: number): string {
+  const row = `(${marks(width)})`;
+  return Array.from({ length: n }, () => row).join(', ');
+}
+
+/** `values` repeated at the end up to the next power of two; not empty. */
+export function padded<T>(values: readonly T[]): readonly T[] {
+  const length = 2 ** Math.ceil(Math.log2(values.length));
+  const last = values.at(-1)!;
+  return length === values.length
+    ? values
+    : [...values, ...Array.from({ length: length - values.length }, () => last)];
+}
+
+/** A statement by number of rows, built once. */
+function byCount(name: string, text: (n: number) => string): (n: number) => Statement {
+  const built = new Map<number, Statement>();
+  return (n) => {
+    let statement = built.get(n);
+    if (statement === undefined) built.set(n, (statement = { name, text: text(n) }));
+    return statement;
+  };
+}
+
+const pair = 'c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision';
+const withValue = `SELECT ${pair}, c.version AS version, c.lease AS lease, l.value AS value FROM switchyard_current c
+  JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
+const withoutValue = `SELECT ${pair}, c.version AS version, c.lease AS lease FROM switchyard_current c`;
+
+/** The statements for `sql`, cached. */
+export function writeStatements(sql: DialectSql): WriteStatements {
+  const pages = new Map<string, Statement>();
+  return {
+    lockMeta: {
+      name: 'meta.lock',
+      text: `SELECT revision, compact_revision, writer, batch FROM switchyard_meta WHERE id = 1 ${sql.forUpdate}`,
+    },
+    updateMeta: {
+      name: 'meta.update',
+      text: 'UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1',
+    },
+    notify: sql.notify === undefined ? undefined : { name: 'notify', text: sql.notify },
+    selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
+    selectCurrentValues: byCount('current.pairs', (n) => `${withValue} WHERE c.k IN (${marks(n)})`),
+    selectValue: {
+      name: 'log.value',
+      text: 'SELECT value FROM switchyard_log WHERE mod_revision = ? AND k = ?',
+    },
+    selectPage({ isFirst, toEnd, values, limit }) {
+      const text =
+        `${values ? withValue : withoutValue} WHERE c.k ${isFirst ? '>=' : '>'} ?` +
+        `${toEnd ? '' : ' AND c.k < ?'} ORDER BY c.k LIMIT ${limit}`;
+      let statement = pages.get(text);
+      if (statement === undefined) pages.set(text, (statement = { name: 'current.page', text }));
+      return statement;
+    },
+    insertLog: byCount(
+      'log.insert',
+      (n) => `INSERT INTO switchyard_log (${logColumns.join(', ')}) VALUES ${rows(n, logColumns.length)}`,
+    ),
+    upsertCurrent: byCount('current.upsert', (n) =>
+      sql.upsert('switchyard_current', currentColumns, ['k'], rows(n, currentColumns.length)),
+    ),
+    deleteCurrent: byCount(
+      'current.delete',
+      (n) => `DELETE FROM switchyard_current WHERE k IN (${marks(n)})`,
+    ),
+    selectLeases: byCount('lease.known', (n) => `SELECT id FROM switchyard_lease WHERE id IN (${marks(n)})`),
+    lockLease: {
+      name: 'lease.lock',
+      text: `SELECT ttl_seconds, expires_at, ${sql.nowMs} AS now FROM switchyard_lease WHERE id = ? ${sql.forUpdate}`,
+    },
+    selectLeaseKeys: {
+      name: 'lease.keys',
+      text: 'SELECT k FROM switchyard_lease_key WHERE lease = ? ORDER BY k',
+    },
+    deleteLease: { name: 'lease.delete', text: 'DELETE FROM switchyard_lease WHERE id = ?' },
+    deleteLeaseKeys: {
+      name: 'lease.detach_all',
+      text: 'DELETE FROM switchyard_lease_key WHERE lease = ?',
+    },
+    insertLeaseKeys: byCount('lease.attach', (n) =>
+      sql.insertIgnore('switchyard_lease_key', leaseKeyColumns, rows(n, leaseKeyColumns.length)),
+    ),
+    deleteLeaseKey: {
+      name: 'lease.detach',
+      text: 'DELETE FROM switchyard_lease_key WHERE lease = ? AND k = ?',
+    },
+  };
+}
