@@ -47,6 +47,9 @@ export const etcdErrors = {
   noLeader: [grpcCode.unavailable, 'etcdserver: no leader'],
   unhealthy: [grpcCode.unavailable, 'etcdserver: unhealthy cluster'],
   corrupt: [grpcCode.dataLoss, 'etcdserver: corrupt cluster'],
+  authNotEnabled: [grpcCode.failedPrecondition, 'etcdserver: authentication is not enabled'],
+  /** Not an etcd text: grpc.health.v1 asks for the code alone. */
+  healthServiceUnknown: [grpcCode.notFound, 'unknown service'],
   /** Not an etcd text: a range, watch or txn that would need several stores. Always given a message of its own. */
   crossStore: [grpcCode.invalidArgument, 'switchyard: the request spans more than one store'],
   /** Not an etcd text: an RPC that switchyard does not offer. Given a message of its own. */

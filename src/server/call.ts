@@ -8,7 +8,9 @@ import type {
   handleUnaryCall,
   Metadata,
 } from '@grpc/grpc-js';
-import { EtcdError, grpcCode } from '../etcd/errors.ts';
+import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { MalformedMessageError } from '../etcd/wire.ts';
+import { InvariantError } from '../lib/invariant.ts';
 import type { Logger } from '../lib/log.ts';
 import { RawStatusError, type RawMetadata } from '../store/store.ts';
 import type { RpcMetrics } from './metrics.ts';
@@ -43,6 +45,8 @@ export interface CallOptions {
   readonly metrics: RpcMetrics;
   /** Aborted when the server drains: streams end with `etcdserver: server stopped`. */
   readonly shutdown: AbortSignal;
+  /** A handler met a broken invariant. */
+  readonly onBroken: (error: InvariantError) => void;
 }
 
 interface Status {
@@ -62,8 +66,12 @@ interface WritableCall {
 export function statusOf(error: unknown): Status {
   if (error instanceof EtcdError || error instanceof RawStatusError)
     return { code: error.code, details: error.message };
+  if (error instanceof MalformedMessageError)
+    return { code: grpcCode.invalidArgument, details: `switchyard: malformed request: ${error.message}` };
   if (error instanceof Error && error.name === 'AbortError')
     return { code: grpcCode.canceled, details: 'the call was canceled' };
+  if (error instanceof Error && error.name === 'TimeoutError')
+    return { code: etcdErrors.timeout[0], details: etcdErrors.timeout[1] };
   return { code: grpcCode.internal, details: 'switchyard: internal error' };
 }
 
@@ -191,6 +199,7 @@ export class CallAdapters {
     const cause = error instanceof Error && error.cause !== undefined ? { cause: error.cause } : {};
     const fields = { method, code: status.code, error, ...cause };
     this.#options.logger[logLevel(status.code)]('call failed', fields);
+    if (error instanceof InvariantError) this.#options.onBroken(error);
     return status;
   }
 }

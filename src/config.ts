@@ -1,0 +1,335 @@
+// The flags of `switchyard serve`, their environment twins and the rules between them. One table is the truth for parsing,
+// for --help and for the twins. Pure: nothing here touches a file or the network. A flag beats its twin, a twin beats the default.
+
+import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
+import type { LogFormat, LogLevel } from './lib/log.ts';
+
+/** Paths of PEM files. */
+export interface TlsFiles {
+  readonly certFile: string;
+  readonly keyFile: string;
+  /** With it, only clients with a certificate of this authority are let in. */
+  readonly trustedCaFile?: string;
+}
+
+export interface Config {
+  readonly name: string;
+  readonly listenClientUrls: readonly ListenUrl[];
+  /** What MemberList tells; empty: the addresses listened on. */
+  readonly advertiseClientUrls: readonly string[];
+  readonly listenMetricsUrls: readonly ListenUrl[];
+  /** Undefined: the topology's, or the SQLite default. */
+  readonly defaultEndpoint?: string;
+  readonly topology: { readonly path: string; readonly given: 'by-name' | 'by-default' };
+  readonly keyPrefix: string;
+  readonly tls?: TlsFiles;
+  readonly progressNotifyIntervalMs: number;
+  readonly drainTimeoutMs: number;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+/** What the operator typed cannot be used; each problem says what was expected and what was found. Exit code 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** Where the topology is looked for when nobody names one. */
+export const defaultTopologyPath = 'topology/topology.yml';
+/** The store for everything when neither flag nor topology names one. */
+export const fallbackEndpoint = 'sqlite://./data/switchyard.db';
+
+interface Flag {
+  readonly name: string;
+  readonly value: 'text' | 'switch';
+  readonly placeholder?: string;
+  readonly default?: string;
+  readonly help: string;
+}
+
+const flags = [
+  {
+    name: 'listen-client-urls',
+    value: 'text',
+    placeholder: 'URL,…',
+    default: 'http://127.0.0.1:2379',
+    help: 'addresses for etcd clients, http or https',
+  },
+  {
+    name: 'advertise-client-urls',
+    value: 'text',
+    placeholder: 'URL,…',
+    help: 'addresses told to clients that ask for the members (default: those listened on)',
+  },
+  {
+    name: 'listen-metrics-urls',
+    value: 'text',
+    placeholder: 'URL,…',
+    default: 'http://127.0.0.1:2381',
+    help: 'addresses for /metrics, /livez, /readyz, /health and /version, http; empty: none',
+  },
+  {
+    name: 'topology',
+    value: 'text',
+    placeholder: 'FILE',
+    help: `which types live where (default ${defaultTopologyPath}, if present)`,
+  },
+  {
+    name: 'default-endpoint',
+    value: 'text',
+    placeholder: 'URL',
+    help: `store for all other keys; wins over the topology's default (neither: ${fallbackEndpoint})`,
+  },
+  {
+    name: 'key-prefix',
+    value: 'text',
+    placeholder: 'PREFIX',
+    default: '/registry',
+    help: "kube-apiserver's --etcd-prefix",
+  },
+  { name: 'name', value: 'text', placeholder: 'NAME', help: "this gateway's name (default: the host's)" },
+  { name: 'cert-file', value: 'text', placeholder: 'FILE', help: "the server's certificate (PEM)" },
+  { name: 'key-file', value: 'text', placeholder: 'FILE', help: "the certificate's key (PEM)" },
+  {
+    name: 'trusted-ca-file',
+    value: 'text',
+    placeholder: 'FILE',
+    help: 'authority of client certificates (PEM); clients without one are refused',
+  },
+  {
+    name: 'client-cert-auth',
+    value: 'switch',
+    help: 'demand client certificates; needs --trusted-ca-file',
+  },
+  {
+    name: 'insecure-allow-remote',
+    value: 'switch',
+    help: 'permit http:// on addresses other than loopback: whoever reaches the port reads and writes every key',
+  },
+  {
+    name: 'watch-progress-notify-interval',
+    value: 'text',
+    placeholder: 'SECONDS',
+    default: '600',
+    help: 'silence after which a watch that wants it is told the revision',
+  },
+  {
+    name: 'drain-timeout',
+    value: 'text',
+    placeholder: 'SECONDS',
+    default: '10',
+    help: 'how long running calls may take to finish at a stop',
+  },
+  {
+    name: 'log-level',
+    value: 'text',
+    placeholder: 'LEVEL',
+    default: 'info',
+    help: 'debug, info, warn or error',
+  },
+  { name: 'log-format', value: 'text', placeholder: 'FORMAT', default: 'json', help: 'json or text' },
+] as const satisfies readonly Flag[];
+
+type FlagName = (typeof flags)[number]['name'];
+const byName = new Map<string, Flag>(flags.map((flag) => [flag.name, flag]));
+
+/** The environment variable that stands for a flag: `SWITCHYARD_KEY_PREFIX` for `key-prefix`. */
+export function environmentTwin(flag: string): string {
+  return `SWITCHYARD_${flag.replaceAll('-', '_').toUpperCase()}`;
+}
+
+/** The part of `--help` about flags. */
+export function flagHelp(): string {
+  const lines = flags.map((flag: Flag) => {
+    const head = `--${flag.name}${flag.placeholder === undefined ? '' : ` ${flag.placeholder}`}`;
+    const fallback = flag.default === undefined ? '' : ` (default ${flag.default})`;
+    return `  ${head.padEnd(42)} ${flag.help}${fallback}`;
+  });
+  return lines.join('\n');
+}
+
+type Values = ReadonlyMap<string, string>;
+
+function parseSwitch(shown: string, text: string, problems: string[]): string {
+  if (text === 'true' || text === 'false') return text;
+  problems.push(`Expected true or false for ${shown}, got ${text}`);
+  return 'false';
+}
+
+function flagsFrom(args: readonly string[], problems: string[]): Values {
+  const values = new Map<string, string>();
+  for (let at = 0; at < args.length; at++) {
+    const arg = args[at]!;
+    const [, name, , attached] = /^--?([a-z][a-z-]*)(=(.*))?$/su.exec(arg) ?? [];
+    const flag = name === undefined ? undefined : byName.get(name);
+    if (flag === undefined) {
+      problems.push(`Expected a flag of switchyard serve (see --help), got ${arg}`);
+      // The value of an unknown flag is not a second mistake.
+      if (arg.startsWith('-') && !arg.includes('=') && args[at + 1]?.startsWith('-') === false) at++;
+      continue;
+    }
+    if (flag.value === 'switch') {
+      values.set(flag.name, parseSwitch(`--${flag.name}`, attached ?? 'true', problems));
+      continue;
+    }
+    const value = attached ?? args[++at];
+    if (value === undefined || (attached === undefined && value.startsWith('--'))) {
+      problems.push(`Expected a value after --${flag.name}, got ${value ?? 'nothing'}`);
+      if (value !== undefined) at--;
+    } else values.set(flag.name, value);
+  }
+  return values;
+}
+
+function twinsFrom(env: NodeJS.ProcessEnv, problems: string[]): Values {
+  const values = new Map<string, string>();
+  for (const flag of byName.values()) {
+    const twin = environmentTwin(flag.name);
+    const value = env[twin];
+    if (value === undefined || value === '') continue;
+    values.set(flag.name, flag.value === 'switch' ? parseSwitch(twin, value, problems) : value);
+  }
+  return values;
+}
+
+/** Reads single values and notes what is wrong with them. */
+class Reader {
+  readonly problems: string[] = [];
+  readonly #given: Values;
+  readonly #twins: Values;
+
+  constructor(args: readonly string[], env: NodeJS.ProcessEnv) {
+    this.#given = flagsFrom(args, this.problems);
+    this.#twins = twinsFrom(env, this.problems);
+  }
+
+  text(name: FlagName): string | undefined {
+    const value = this.#given.get(name) ?? this.#twins.get(name) ?? byName.get(name)?.default;
+    return value === '' ? undefined : value;
+  }
+
+  on(name: FlagName): boolean {
+    return this.text(name) === 'true';
+  }
+
+  /** How the operator wrote it, for messages. */
+  shown(name: FlagName): string {
+    return this.#given.has(name) || !this.#twins.has(name) ? `--${name}` : environmentTwin(name);
+  }
+
+  oneOf<T extends string>(name: FlagName, choices: readonly T[]): T {
+    const value = this.text(name);
+    const found = choices.find((choice) => choice === value);
+    if (found === undefined)
+      this.problems.push(`Expected ${choices.join(', ')} for ${this.shown(name)}, got ${value}`);
+    return found ?? choices[0]!;
+  }
+
+  secondsAsMs(name: FlagName): number {
+    const value = this.text(name) ?? '';
+    // etcd writes durations with a unit; plain numbers and whole seconds are enough here.
+    const seconds = Number(/^(\d+(?:\.\d+)?)s?$/u.exec(value)?.[1] ?? Number.NaN);
+    if (seconds > 0 && seconds <= 86_400) return seconds * 1000;
+    this.problems.push(
+      `Expected a number of seconds from above 0 to 86400 for ${this.shown(name)}, got ${value}`,
+    );
+    return 1000;
+  }
+
+  urls(name: FlagName, schemes: readonly ('http' | 'https')[]): ListenUrl[] {
+    const parts = (this.text(name) ?? '').split(',').filter((part) => part.trim() !== '');
+    return parts.flatMap((part) => {
+      const url = parseListenUrl(part.trim());
+      if (url !== undefined && schemes.includes(url.scheme)) return [url];
+      const expected = schemes.map((scheme) => `${scheme}://HOST:PORT`).join(' or ');
+      this.problems.push(`Expected ${expected} in ${this.shown(name)}, got ${part.trim()}`);
+      return [];
+    });
+  }
+}
+
+function readTls(reader: Reader, urls: readonly ListenUrl[]): TlsFiles | undefined {
+  const certFile = reader.text('cert-file');
+  const keyFile = reader.text('key-file');
+  const trustedCaFile = reader.text('trusted-ca-file');
+  if ((certFile === undefined) !== (keyFile === undefined)) {
+    reader.problems.push(
+      `Expected --cert-file and --key-file together, got only --${certFile === undefined ? 'key' : 'cert'}-file`,
+    );
+    return undefined;
+  }
+  if (reader.on('client-cert-auth') && trustedCaFile === undefined)
+    reader.problems.push('Expected --trusted-ca-file with --client-cert-auth, got none');
+  if (certFile === undefined || keyFile === undefined) {
+    const secure = urls.find((url) => url.scheme === 'https');
+    if (secure !== undefined)
+      reader.problems.push(`Expected --cert-file and --key-file for ${secure.text}, got neither`);
+    else if (trustedCaFile !== undefined)
+      reader.problems.push('Expected --cert-file and --key-file with --trusted-ca-file, got neither');
+    return undefined;
+  }
+  if (!urls.some((url) => url.scheme === 'https'))
+    reader.problems.push('Expected an https:// address in --listen-client-urls with --cert-file, got none');
+  return trustedCaFile === undefined ? { certFile, keyFile } : { certFile, keyFile, trustedCaFile };
+}
+
+function readClientUrls(reader: Reader): ListenUrl[] {
+  const urls = reader.urls('listen-client-urls', ['http', 'https']);
+  if (urls.length === 0 && reader.problems.length === 0)
+    reader.problems.push('Expected at least one address in --listen-client-urls, got none');
+  for (const url of urls) {
+    if (url.scheme === 'https' || isLoopback(url.host) || reader.on('insecure-allow-remote')) continue;
+    reader.problems.push(
+      `Expected https:// or a loopback address in ${reader.shown('listen-client-urls')}, got ${url.text}: ` +
+        'without TLS whoever reaches the port reads and writes every key, Secrets included. ' +
+        'Use https:// with --cert-file and --key-file, or say --insecure-allow-remote',
+    );
+  }
+  return urls;
+}
+
+function readKeyPrefix(reader: Reader): string {
+  const text = reader.text('key-prefix') ?? '';
+  if (/^\/[^/]+(\/[^/]+)*\/?$/u.test(text)) return text.replace(/\/$/u, '');
+  reader.problems.push(
+    `Expected a path such as /registry for ${reader.shown('key-prefix')}, got ${text === '' ? 'nothing' : text}`,
+  );
+  return '/registry';
+}
+
+/** Reads arguments (without the command) and environment. @throws UsageError with every problem found. */
+export function readConfig(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  host: { readonly name: string },
+): Config {
+  const reader = new Reader(args, env);
+  const listenClientUrls = readClientUrls(reader);
+  const topology = reader.text('topology');
+  const defaultEndpoint = reader.text('default-endpoint');
+  const tls = readTls(reader, listenClientUrls);
+  const config: Config = {
+    name: reader.text('name') ?? host.name,
+    listenClientUrls,
+    advertiseClientUrls: reader.urls('advertise-client-urls', ['http', 'https']).map((url) => url.text),
+    listenMetricsUrls: reader.urls('listen-metrics-urls', ['http']),
+    ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
+    topology:
+      topology === undefined
+        ? { path: defaultTopologyPath, given: 'by-default' }
+        : { path: topology, given: 'by-name' },
+    keyPrefix: readKeyPrefix(reader),
+    ...(tls === undefined ? {} : { tls }),
+    progressNotifyIntervalMs: reader.secondsAsMs('watch-progress-notify-interval'),
+    drainTimeoutMs: reader.secondsAsMs('drain-timeout'),
+    logLevel: reader.oneOf<LogLevel>('log-level', ['info', 'debug', 'warn', 'error']),
+    logFormat: reader.oneOf<LogFormat>('log-format', ['json', 'text']),
+  };
+  if (reader.problems.length > 0) throw new UsageError(reader.problems);
+  return config;
+}

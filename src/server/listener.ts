@@ -1,0 +1,123 @@
+// One address of the client port. HTTP/2 connections go to grpc-js, HTTP/1 ones (kubeadm, probes, curl) to a plain HTTP
+// handler, anything else gets a 400 from that handler and is closed: the first bytes decide. With TLS the certificate is
+// replaced while running (tls-files.ts); connections that exist keep theirs.
+
+import type { RequestListener } from 'node:http';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
+import { listenText, type ListenUrl } from '../lib/listen-url.ts';
+import type { Logger } from '../lib/log.ts';
+import { TlsMaterial } from './tls-files.ts';
+
+/** How every HTTP/2 connection begins (RFC 9113, 3.4); no HTTP/1 method begins like this. */
+const http2Preface = Buffer.from('PRI * HTTP/2.0');
+/** How long a connection may be silent before its first bytes, TLS handshake included. */
+const firstBytesTimeoutMs = 20_000;
+
+export interface ListenerOptions {
+  readonly url: ListenUrl;
+  readonly tls?: TlsMaterial;
+  /** Takes a connection that speaks HTTP/2. */
+  readonly injectHttp2: (socket: Socket) => void;
+  readonly handleHttp: RequestListener;
+  readonly logger: Logger;
+}
+
+export interface Listener {
+  /** Where it listens: with the real port where 0 was asked for. */
+  readonly url: string;
+  /** Takes no new connections. */
+  stopAccepting(): void;
+  /** Ends every connection there is, at once. */
+  destroy(): void;
+}
+
+/** Binds the address. @throws Error of the system, for example EADDRINUSE. */
+export async function listen(options: ListenerOptions): Promise<Listener> {
+  const { url, logger } = options;
+  const sockets = new Set<Socket>();
+  const http = createHttpServer(options.handleHttp);
+  const server = createServer(options, (socket) => classify(socket, options, http));
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    // A connection that breaks is the client's affair; whoever serves it learns of it by its end.
+    socket.on('error', (error) => logger.debug('client connection failed', { error }));
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host: url.host, port: url.port }, () => {
+      server.off('error', reject);
+      server.on('error', (error) => logger.error('listening failed', { url: url.text, error }));
+      resolve();
+    });
+  });
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : url.port;
+  return {
+    url: listenText(url.scheme, url.host, port),
+    stopAccepting: () => {
+      server.close();
+      options.tls?.offChange(server as TlsServer);
+      http.close();
+    },
+    destroy: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+function createServer(options: ListenerOptions, onConnection: (socket: Socket) => void): NetServer {
+  const { tls, logger } = options;
+  if (tls === undefined) return createNetServer({ noDelay: true }, onConnection);
+  const server = createTlsServer({
+    ...tls.context,
+    noDelay: true,
+    minVersion: 'TLSv1.2',
+    ALPNProtocols: ['h2', 'http/1.1'],
+    handshakeTimeout: firstBytesTimeoutMs,
+    requestCert: tls.demandsClientCertificate,
+    rejectUnauthorized: tls.demandsClientCertificate,
+  });
+  server.on('secureConnection', (socket) => {
+    socket.on('error', (error) => logger.debug('client connection failed', { error }));
+    onConnection(socket);
+  });
+  server.on('tlsClientError', (error, socket) => {
+    logger.warn('TLS handshake failed', { client: socket.remoteAddress ?? 'gone', error });
+  });
+  tls.onChange(server);
+  return server;
+}
+
+/** Looks at the first bytes without taking them. */
+function classify(
+  socket: Socket,
+  options: ListenerOptions,
+  http: ReturnType<typeof createHttpServer>,
+): void {
+  const giveUp = () => socket.destroy();
+  socket.setTimeout(firstBytesTimeoutMs, giveUp);
+  const look = () => {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) {
+      if (socket.readableEnded || socket.destroyed) return;
+      socket.once('readable', look);
+      return;
+    }
+    socket.unshift(chunk);
+    const length = Math.min(chunk.length, http2Preface.length);
+    const matches = chunk.subarray(0, length).equals(http2Preface.subarray(0, length));
+    // What may still become either is looked at again when more has come.
+    if (matches && length < http2Preface.length) {
+      socket.once('readable', look);
+      return;
+    }
+    socket.setTimeout(0);
+    socket.off('timeout', giveUp);
+    if (matches) options.injectHttp2(socket);
+    else http.emit('connection', socket);
+  };
+  socket.once('readable', look);
+}

@@ -1,0 +1,97 @@
+// Whether each store answers, asked for by probes (http.ts), by the health service and by the log. Questions asked at the
+// same time share one round; a store that hangs is reported as failing after `probeTimeoutMs`.
+
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Store, StoreStatus } from '../store/store.ts';
+
+/** How long a store may take to answer a probe; kube-apiserver's own probes wait 2 s. */
+const probeTimeoutMs = 1_900;
+/** An answer this old serves the next question too. */
+const freshForMs = 500;
+/** How often stores are looked at for the log and the metrics when nobody asks. */
+const watchIntervalMs = 5_000;
+
+export interface StoreHealth {
+  readonly store: Store;
+  readonly status?: StoreStatus;
+  /** Why it does not answer; undefined: it does. No credentials. */
+  readonly failure?: string;
+}
+
+export interface Readiness {
+  /** Every store, the default one first. Never rejects. */
+  check(): Promise<readonly StoreHealth[]>;
+  /** What the last round found; empty before the first. */
+  latest(): readonly StoreHealth[];
+  close(): void;
+}
+
+/** The deepest cause says what a person can act on: `password authentication failed`, not `request timed out`. */
+function reasonOf(error: unknown): string {
+  let deepest = error;
+  for (let depth = 0; depth < 8 && deepest instanceof Error && deepest.cause instanceof Error; depth++)
+    deepest = deepest.cause;
+  if (!(deepest instanceof Error)) return String(deepest);
+  if (deepest.message !== '') return deepest.message;
+  return 'code' in deepest ? String(deepest.code) : deepest.name;
+}
+
+async function probe(store: Store): Promise<StoreHealth> {
+  const abort = new AbortController();
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    late.reject(new Error(`no answer within ${probeTimeoutMs} ms`));
+    abort.abort();
+  }, probeTimeoutMs);
+  try {
+    return { store, status: await Promise.race([store.status(abort.signal), late.promise]) };
+  } catch (error) {
+    return { store, failure: reasonOf(error) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Starts looking after the stores of `stores()`. */
+export function createReadiness(options: {
+  readonly stores: () => readonly Store[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}): Readiness {
+  const { clock, logger } = options;
+  let latest: readonly StoreHealth[] = [];
+  let latestAt = Number.NEGATIVE_INFINITY;
+  let running: Promise<readonly StoreHealth[]> | undefined;
+  const said = new Map<Store, string>();
+
+  const say = ({ store, failure }: StoreHealth) => {
+    const before = said.get(store) ?? '';
+    const now = failure ?? '';
+    if (before === now) return;
+    said.set(store, now);
+    if (failure === undefined) logger.info('store is reachable again', { store: store.name });
+    else logger.warn('store does not answer', { store: store.name, reason: failure });
+  };
+  const round = async () => {
+    const found = await Promise.all(options.stores().map(probe));
+    for (const health of found) say(health);
+    latest = found;
+    latestAt = clock.now();
+    return found;
+  };
+  const check = () => {
+    if (clock.now() - latestAt < freshForMs) return Promise.resolve(latest);
+    return (running ??= round().finally(() => (running = undefined)));
+  };
+
+  const closed = new AbortController();
+  const watch = async () => {
+    while (!closed.signal.aborted) {
+      await check();
+      await clock.sleep(watchIntervalMs, closed.signal);
+    }
+  };
+  watch().catch((error: unknown) => logger.error('stores are no longer looked after', { error }));
+  return { check, latest: () => latest, close: () => closed.abort() };
+}

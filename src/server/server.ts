@@ -1,0 +1,199 @@
+// The gRPC server: every service of proto/ on the client addresses, HTTP beside it, and an orderly end. Nothing here knows
+// what a request means; the services do. Used by cli/serve.ts.
+
+import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
+import { createHash } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { services, type RawService } from '../etcd/proto.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { ListenUrl } from '../lib/listen-url.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Router } from '../router/router.ts';
+import { createAuthService } from './auth.ts';
+import { CallAdapters } from './call.ts';
+import { createClusterService } from './cluster.ts';
+import { createHealthService } from './health.ts';
+import { createHttpHandler, listenHttp, type HttpListener } from './http.ts';
+import { createKvService } from './kv.ts';
+import { createLeaseService } from './lease.ts';
+import { listen, type Listener } from './listener.ts';
+import { createMaintenanceService } from './maintenance.ts';
+import { RpcMetrics } from './metrics.ts';
+import { createReadiness, type Readiness } from './readiness.ts';
+import type { Identity, Service, ServiceOptions } from './service.ts';
+import { TlsMaterial, type TlsPaths } from './tls-files.ts';
+import { createWatchService } from './watch.ts';
+
+/**
+ * Most bytes of one request. Above etcd's own limit (1.5 MiB and 512 KiB of overhead), so that what is too large is
+ * answered with etcd's text and not with the transport's.
+ */
+const receiveBytesMax = 8 * 1024 * 1024;
+
+export interface ServerOptions {
+  readonly router: Router;
+  readonly name: string;
+  /** See `memberIdOf`. */
+  readonly memberId: bigint;
+  readonly listenClientUrls: readonly ListenUrl[];
+  readonly listenMetricsUrls: readonly ListenUrl[];
+  /** What MemberList tells; empty: the addresses listened on. */
+  readonly advertiseClientUrls: readonly string[];
+  readonly tls?: TlsPaths;
+  readonly progressNotifyIntervalMs: number;
+  /** How long running calls may take to finish when the server stops. */
+  readonly drainTimeoutMs: number;
+  /** switchyard's own version. */
+  readonly version: string;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** A broken invariant was met in a call: serving on could serve wrong history. */
+  readonly onBroken: (error: Error) => void;
+}
+
+export interface RunningServer {
+  /** Where it listens, with the real ports. */
+  readonly clientUrls: readonly string[];
+  readonly metricsUrls: readonly string[];
+  /**
+   * Stops: no new connections, streams end with Unavailable, running calls finish within `drainTimeoutMs`, then every
+   * connection is closed. Several calls share one drain. The stores stay open.
+   */
+  drain(): Promise<void>;
+}
+
+/** The member id of a gateway: constant for its name and addresses, never zero. */
+export function memberIdOf(name: string, listenClientUrls: readonly ListenUrl[]): bigint {
+  const text = [name, ...listenClientUrls.map((url) => url.text)].join('\n');
+  const id = createHash('sha256').update(text).digest().readBigUInt64BE();
+  return id === 0n ? 1n : id;
+}
+
+function implement(service: RawService, handlers: Service, adapters: CallAdapters): UntypedServiceImplementation {
+  const implementation: UntypedServiceImplementation = {};
+  for (const [name, { path }] of Object.entries(service)) {
+    const unary = handlers.unary?.[name];
+    const bidi = handlers.bidi?.[name];
+    const serverStream = handlers.serverStream?.[name];
+    if (unary !== undefined) implementation[name] = adapters.unary(path, unary);
+    else if (bidi !== undefined) implementation[name] = adapters.bidi(path, bidi);
+    else if (serverStream !== undefined) implementation[name] = adapters.serverStream(path, serverStream);
+  }
+  return implementation;
+}
+
+/** What the parts of one server share. */
+interface Parts {
+  readonly readiness: Readiness;
+  readonly metrics: RpcMetrics;
+  /** Aborted when the server drains. */
+  readonly shutdown: AbortController;
+  readonly identity: Identity;
+  readonly tls: TlsMaterial | undefined;
+}
+
+function createGrpcServer(options: ServerOptions, parts: Parts): Server {
+  const { router, logger, progressNotifyIntervalMs, onBroken } = options;
+  const { readiness, metrics, identity } = parts;
+  // What is not set is as it must be: streams without limit, client pings of any frequency.
+  const grpc = new Server({
+    'grpc.max_receive_message_length': receiveBytesMax,
+    'grpc.max_send_message_length': -1,
+    'grpc.enable_channelz': 0,
+  });
+  const adapters = new CallAdapters({ logger, metrics, shutdown: parts.shutdown.signal, onBroken });
+  const serviceOptions: ServiceOptions = { router, identity, logger, progressNotifyIntervalMs };
+  const handlers: Record<keyof typeof services, Service> = {
+    KV: createKvService(serviceOptions),
+    Watch: createWatchService(serviceOptions),
+    Lease: createLeaseService(serviceOptions),
+    Cluster: createClusterService(serviceOptions),
+    Maintenance: createMaintenanceService(serviceOptions),
+    Auth: createAuthService(serviceOptions),
+    Health: createHealthService(readiness, options.clock),
+  };
+  for (const [name, service] of Object.entries(services))
+    grpc.addService(service, implement(service, handlers[name as keyof typeof services], adapters));
+  return grpc;
+}
+
+interface Bound {
+  readonly clients: readonly Listener[];
+  readonly metrics: readonly HttpListener[];
+}
+
+/** Every address, or none: what was bound is released when one cannot be. */
+async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Promise<Bound> {
+  const { logger, version } = options;
+  const { readiness, metrics, shutdown, tls } = parts;
+  const draining = () => shutdown.signal.aborted;
+  const handleHttp = createHttpHandler({ readiness, metrics, logger, version, draining });
+  // grpc-js gets connections that speak HTTP/2 already; TLS is ended by the listener.
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const injectHttp2 = (socket: Socket) => injector.injectConnection(socket);
+  const bound = { clients: [] as Listener[], metrics: [] as HttpListener[] };
+  try {
+    for (const url of options.listenClientUrls) {
+      const secure = url.scheme === 'https' && tls !== undefined ? { tls } : {};
+      bound.clients.push(await listen({ url, ...secure, injectHttp2, handleHttp, logger }));
+    }
+    for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleHttp));
+    return bound;
+  } catch (error) {
+    for (const listener of bound.clients) listener.stopAccepting();
+    for (const listener of bound.metrics) listener.close();
+    throw error;
+  }
+}
+
+/** Resolves when all calls have ended and the connections with them, or after `timeoutMs`. */
+function shutDown(grpc: Server, timeoutMs: number): Promise<'finished' | 'late'> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve('late'), timeoutMs);
+    grpc.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve('finished');
+    });
+  });
+}
+
+/** Registers the services and starts to listen. @throws TlsFileError, or the system's error when an address cannot be bound. */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { router, logger, clock } = options;
+  const tls = options.tls === undefined ? undefined : new TlsMaterial(options.tls, logger);
+  const readiness = createReadiness({ stores: () => router.stores(), clock, logger });
+  const shutdown = new AbortController();
+  const clientUrls = [...options.advertiseClientUrls];
+  const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
+  const parts: Parts = { readiness, metrics: new RpcMetrics(), shutdown, identity, tls };
+  const grpc = createGrpcServer(options, parts);
+  const release = () => {
+    grpc.forceShutdown();
+    readiness.close();
+    tls?.close();
+  };
+  let bound: Bound;
+  try {
+    bound = await bindAll(options, parts, grpc);
+  } catch (error) {
+    release();
+    throw error;
+  }
+  if (clientUrls.length === 0) clientUrls.push(...bound.clients.map(({ url }) => url));
+
+  const stop = async () => {
+    for (const listener of bound.clients) listener.stopAccepting();
+    shutdown.abort();
+    const outcome = await shutDown(grpc, options.drainTimeoutMs);
+    if (outcome === 'late') logger.warn('calls cut off', { waitedMs: options.drainTimeoutMs });
+    for (const listener of bound.clients) listener.destroy();
+    for (const listener of bound.metrics) listener.close();
+    release();
+  };
+  let stopping: Promise<void> | undefined;
+  return {
+    clientUrls: bound.clients.map(({ url }) => url),
+    metricsUrls: bound.metrics.map(({ url }) => url),
+    drain: () => (stopping ??= stop()),
+  };
+}

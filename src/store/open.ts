@@ -1,0 +1,76 @@
+// From a backend of the topology to an opened store: the one place that names engines, dialects and the pool's defaults.
+// Opening never waits for a database: a store that cannot be reached fails its requests until it can.
+
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Dialect, DriverOptions, PoolOptions } from '../dialect/dialect.ts';
+import { mysql } from '../dialect/mysql.ts';
+import { postgres } from '../dialect/postgres.ts';
+import { parseSqliteUrl, sqlite } from '../dialect/sqlite.ts';
+import { emulatedEtcdVersion } from '../etcd/version.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/log.ts';
+import { openEtcdStore } from './etcd/etcd-store.ts';
+import { openSqlStore, type SqlStoreOptions } from './sql/sql-store.ts';
+import type { Backend, Store } from './store.ts';
+
+/** Where the topology does not say: enough for reads beside the one writing transaction a store has at a time. */
+const poolDefaults: PoolOptions = {
+  connectionsMax: 16,
+  idleConnectionsMax: 16,
+  connectTimeoutMs: 5_000,
+  statementTimeoutMs: 15_000,
+};
+
+export interface OpenOptions {
+  /** The gateway's, shown in the headers of the store's answers. */
+  readonly memberId: bigint;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** See SqlStoreOptions; undefined for the default store, which grants leases itself. */
+  readonly adoptLease?: SqlStoreOptions['adoptLease'];
+}
+
+function driverOptions(backend: Backend): DriverOptions {
+  const { maxOpen, maxIdle, maxLifeTimeMs, maxIdleLifeTimeMs } = backend.pool;
+  return {
+    url: backend.url,
+    ...(backend.tls === undefined ? {} : { tls: backend.tls }),
+    pool: {
+      ...poolDefaults,
+      ...(maxOpen === undefined ? {} : { connectionsMax: maxOpen }),
+      ...(maxIdle === undefined ? {} : { idleConnectionsMax: maxIdle }),
+      ...(maxLifeTimeMs === undefined ? {} : { lifeTimeMs: maxLifeTimeMs }),
+      ...(maxIdleLifeTimeMs === undefined ? {} : { idleLifeTimeMs: maxIdleLifeTimeMs }),
+    },
+  };
+}
+
+function dialectOf(engine: 'postgres' | 'mysql' | 'sqlite'): Dialect {
+  switch (engine) {
+    case 'postgres':
+      return postgres;
+    case 'mysql':
+      return mysql;
+    case 'sqlite':
+      return sqlite;
+  }
+}
+
+/** Opens the store of `backend`. @throws Error when a TLS file cannot be read or the folder of an SQLite file cannot be made. */
+export function openStore(backend: Backend, options: OpenOptions): Store {
+  const { name, url, tls, engine } = backend;
+  const logger = options.logger.child({ store: name });
+  if (engine === 'etcd') return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger });
+  if (engine === 'sqlite') mkdirSync(dirname(parseSqliteUrl(url)), { recursive: true });
+  return openSqlStore({
+    name,
+    dialect: dialectOf(engine),
+    driver: driverOptions(backend),
+    memberId: options.memberId,
+    version: emulatedEtcdVersion,
+    logger,
+    clock: options.clock,
+    ...(options.adoptLease === undefined ? {} : { adoptLease: options.adoptLease }),
+  });
+}
