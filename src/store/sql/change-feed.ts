@@ -1,6 +1,7 @@
-// Follows the store's log and hands every new event, once and in order, to one listener (the watch hub). It reads
-// when it is hinted (own commit, the database's notification) and by poll as a safety net, so a lost hint costs time
-// and never an event. Invariant: `applied` never goes back, and everything at or below it has been published.
+// Follows the store's log and hands every new event, once and in order, to one listener (the watch hub). Own commits are
+// offered by the committer and published without a read when they follow what was published; the rest is read: when hinted
+// (the database's notification, an offer that does not fit) and by poll as a safety net, so a lost hint costs time and
+// never an event. Invariant: `applied` never goes back, and everything at or below it has been published.
 // States: stopped → running (start) → stopped (stop). An outage keeps it running: it retries and `applied` stands still.
 
 import type { Driver } from '../../dialect/dialect.ts';
@@ -17,10 +18,12 @@ const pollWithNotifyMs = 1000;
 const pollMs = 50;
 /** Events read at once. */
 const chunkEventsMax = 1024;
+/** Offers kept while a read closes the gap before them; more are dropped and read from the log. */
+const offersMax = 64;
 const retryFirstMs = 50;
 const retryMaxMs = 2000;
 
-/** New events of the log: all those with after < revision <= through. */
+/** New events of the log: all those with after < revision <= through, in (revision, sub) order. */
 export interface FeedBatch {
   readonly events: readonly Event[];
   readonly after: Revision;
@@ -44,6 +47,11 @@ export interface ChangeFeed {
   stop(): void;
   /** A commit may have happened: read soon. Hints coalesce; without effect while stopped. */
   hint(): void;
+  /**
+   * A commit of this process with all its events, `prevKv` filled in, offered in commit order after COMMIT was answered.
+   * Published at once when nothing is missing between it and `applied`, else after a read that closes the gap.
+   */
+  offer(batch: FeedBatch): void;
   /**
    * Resolves when everything committed before the call has been published; waits through outages.
    * @throws EtcdError stopped when the feed stops first.
@@ -82,6 +90,8 @@ class LogChangeFeed implements ChangeFeed {
   #hinted = false;
   #failing = false;
   #askers: Asker[] = [];
+  /** Offers that begin above `applied`, oldest first. */
+  #offers: FeedBatch[] = [];
 
   constructor(options: ChangeFeedOptions) {
     this.#options = options;
@@ -109,6 +119,7 @@ class LogChangeFeed implements ChangeFeed {
 
   stop(): void {
     this.#listener = undefined;
+    this.#offers = [];
     this.#stopping.abort();
     this.#rest?.abort();
     const askers = this.#askers;
@@ -119,6 +130,19 @@ class LogChangeFeed implements ChangeFeed {
   hint(): void {
     this.#hinted = true;
     this.#rest?.abort();
+  }
+
+  offer(batch: FeedBatch): void {
+    const listener = this.#listener;
+    if (listener === undefined || batch.through <= this.#applied) return;
+    if (batch.after > this.#applied) {
+      if (this.#offers.length < offersMax) this.#offers.push(batch);
+      this.hint();
+      return;
+    }
+    // A read in flight is no obstacle: what it brings is cut to what is above `applied` by then.
+    this.#advance(batch, listener);
+    this.#answer();
   }
 
   caughtUp(): Promise<void> {
@@ -133,36 +157,54 @@ class LogChangeFeed implements ChangeFeed {
     while (!signal.aborted) {
       this.#hinted = false;
       const asking = this.#askers.filter((asker) => asker.target === undefined);
+      const after = this.#applied;
       let chunk: LogChunk;
       try {
         // oxlint-disable-next-line no-await-in-loop -- each read starts where the one before ended
-        chunk = await this.#options.reader.read({ after: this.#applied, eventsMax: chunkEventsMax }, signal);
+        chunk = await this.#options.reader.read({ after, eventsMax: chunkEventsMax }, signal);
       } catch (error) {
         if (signal.aborted) return;
         await this.#recover(error, { listener, signal });
         continue;
       }
       if (signal.aborted) return;
-      this.#publish(chunk, listener);
+      if (this.#failing) this.#options.logger.info('The change feed reads the log again');
+      this.#failing = false;
+      this.#backoff.reset();
+      // A counter that went back means that the database lost commits which watchers have seen.
+      invariant(
+        chunk.through >= after,
+        `Expected the store at revision ${after} or above, got ${chunk.revision}`,
+      );
+      this.#advance({ events: chunk.events, after, through: chunk.through }, listener);
+      this.#takeOffers(listener);
       for (const asker of asking) asker.target = chunk.revision;
       this.#answer();
       if (chunk.through >= chunk.revision && !this.#hinted) await this.#idle(signal);
     }
   }
 
-  #publish(chunk: LogChunk, listener: FeedListener): void {
-    if (this.#failing) this.#options.logger.info('The change feed reads the log again');
-    this.#failing = false;
-    this.#backoff.reset();
+  /** Publishes what of `batch` is above `applied`; `batch.after` is not above it. */
+  #advance(batch: FeedBatch, listener: FeedListener): void {
     const after = this.#applied;
-    // A counter that went back means that the database lost commits which watchers have seen.
-    invariant(
-      chunk.through >= after,
-      `Expected the store at revision ${after} or above, got ${chunk.revision}`,
-    );
-    if (chunk.through === after) return;
-    this.#applied = chunk.through;
-    listener.publish({ events: chunk.events, after, through: chunk.through });
+    const { through } = batch;
+    if (through <= after) return;
+    // Reads and offers overlap while both are under way. `applied` is always the end of a revision.
+    const events =
+      batch.after === after ? batch.events : batch.events.filter(({ kv }) => kv.modRevision > after);
+    this.#applied = through;
+    listener.publish({ events, after, through });
+  }
+
+  /** Publishes the offers that follow now; those beyond a gap wait for the next read. */
+  #takeOffers(listener: FeedListener): void {
+    let taken = 0;
+    for (const offer of this.#offers) {
+      if (offer.after > this.#applied) break;
+      this.#advance(offer, listener);
+      taken++;
+    }
+    this.#offers.splice(0, taken);
   }
 
   async #recover(
@@ -171,6 +213,8 @@ class LogChangeFeed implements ChangeFeed {
   ): Promise<void> {
     if (error instanceof InvariantError) throw error;
     if (error instanceof EtcdError && error.compactRevision !== undefined) {
+      // An offer has overtaken the read that failed: nothing is missing.
+      if (this.#applied >= error.compactRevision - 1n) return;
       this.#options.logger.warn('The change feed fell behind a compaction', { ...this.#position(), error });
       listener.compacted(error.compactRevision);
       this.#applied = error.compactRevision - 1n;

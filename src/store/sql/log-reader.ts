@@ -2,12 +2,12 @@
 // that catch up (their range, up to where the feed is). Invariants: a chunk holds whole revisions only, is complete up
 // to its `through`, and comes from one snapshot, so that what a compaction took away is never mistaken for nothing.
 
-import type { Driver, QueryResult, Row, SqlValue } from '../../dialect/dialect.ts';
-import { SqlFault } from '../../dialect/dialect.ts';
+import { SqlFault, type Driver, type QueryResult, type Row, type SqlValue } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import { successor, type KeyRange } from '../../etcd/range.ts';
 import type { Event, KeyValue, Revision } from '../../etcd/types.ts';
 import { selectLog, selectRevisions, type LogScope } from './log-statements.ts';
+import { bytes, int64 } from './row.ts';
 
 /** Values read in one chunk, about: the number of rows asked for follows the size of the rows seen lately. */
 const chunkBytesMax = 8 * 1024 * 1024;
@@ -57,20 +57,7 @@ export interface LogReader {
   read(query: LogQuery, signal?: AbortSignal): Promise<LogChunk>;
 }
 
-/** The 64-bit column `name`; NULL reads as 0. */
-function int64(row: Row, name: string): bigint {
-  const value = row[name];
-  return typeof value === 'bigint'
-    ? value
-    : BigInt(value === null || value === undefined ? 0 : Number(value));
-}
-
 const noBytes = Buffer.alloc(0);
-
-function bytes(row: Row, name: string): Buffer {
-  const value = row[name];
-  return Buffer.isBuffer(value) ? value : noBytes;
-}
 
 /** The event of a row of `selectLog`. */
 function eventOf(row: Row): Event {
@@ -207,7 +194,8 @@ class SqlLogReader implements LogReader {
   }
 }
 
-function revisionsOf(result: QueryResult): Revisions {
+/** The counters in an answer of `selectRevisions` or `selectLog`. */
+export function revisionsOf(result: QueryResult): Revisions {
   const row = result.rows[0];
   if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
   return { revision: int64(row, 'revision'), compactRevision: int64(row, 'compact_revision') };

@@ -6,7 +6,7 @@ import { contains, keyRange, type KeyRange } from '../../etcd/range.ts';
 import type { Event, KeyValue, Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Watch, WatchBatch } from '../store.ts';
-import type { ChangeFeed, FeedListener } from './change-feed.ts';
+import type { ChangeFeed, FeedBatch, FeedListener } from './change-feed.ts';
 import type { LogChunk, LogQuery, LogReader, Revisions } from './log-reader.ts';
 
 /** A promise that lets everything else that is ready run first. */
@@ -157,6 +157,11 @@ export class FakeFeed implements ChangeFeed {
 
   hint(): void {
     this.hints++;
+  }
+
+  offer(batch: FeedBatch): void {
+    this.applied = batch.through;
+    this.#listener?.publish(batch);
   }
 
   caughtUp(): Promise<void> {
