@@ -132,7 +132,12 @@ const flags = [
     default: 'info',
     help: 'debug, info, warn or error',
   },
-  { name: 'log-format', value: 'text', placeholder: 'FORMAT', default: 'json', help: 'json or text' },
+  {
+    name: 'log-format',
+    value: 'text',
+    placeholder: 'FORMAT',
+    help: 'json or text (default: text on a terminal, else json)',
+  },
 ] as const satisfies readonly Flag[];
 
 type FlagName = (typeof flags)[number]['name'];
@@ -222,12 +227,12 @@ class Reader {
     return this.#given.has(name) || !this.#twins.has(name) ? `--${name}` : environmentTwin(name);
   }
 
-  oneOf<T extends string>(name: FlagName, choices: readonly T[]): T {
-    const value = this.text(name);
+  oneOf<T extends string>(name: FlagName, choices: readonly T[], fallback: T): T {
+    const value = this.text(name) ?? fallback;
     const found = choices.find((choice) => choice === value);
     if (found === undefined)
       this.problems.push(`Expected ${choices.join(', ')} for ${this.shown(name)}, got ${value}`);
-    return found ?? choices[0]!;
+    return found ?? fallback;
   }
 
   secondsAsMs(name: FlagName): number {
@@ -306,7 +311,7 @@ function readKeyPrefix(reader: Reader): string {
 export function readConfig(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
-  host: { readonly name: string },
+  host: { readonly name: string; readonly logsTo: 'terminal' | 'elsewhere' },
 ): Config {
   const reader = new Reader(args, env);
   const listenClientUrls = readClientUrls(reader);
@@ -327,8 +332,12 @@ export function readConfig(
     ...(tls === undefined ? {} : { tls }),
     progressNotifyIntervalMs: reader.secondsAsMs('watch-progress-notify-interval'),
     drainTimeoutMs: reader.secondsAsMs('drain-timeout'),
-    logLevel: reader.oneOf<LogLevel>('log-level', ['info', 'debug', 'warn', 'error']),
-    logFormat: reader.oneOf<LogFormat>('log-format', ['json', 'text']),
+    logLevel: reader.oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error'], 'info'),
+    logFormat: reader.oneOf<LogFormat>(
+      'log-format',
+      ['json', 'text'],
+      host.logsTo === 'terminal' ? 'text' : 'json',
+    ),
   };
   if (reader.problems.length > 0) throw new UsageError(reader.problems);
   return config;

@@ -1,7 +1,11 @@
 // grpc.health.v1, as etcd serves it. The server as a whole ('') is what its default store is; a store that is down takes down
 // only its own types, which are asked for by the store's name.
 
-import { decodeHealthCheckRequest, encodeHealthCheckResponse, servingStatus } from '../etcd/codec/maintenance.ts';
+import {
+  decodeHealthCheckRequest,
+  encodeHealthCheckResponse,
+  servingStatus,
+} from '../etcd/codec/maintenance.ts';
 import { EtcdError } from '../etcd/errors.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Readiness } from './readiness.ts';

@@ -18,13 +18,15 @@ import type { LeaseId, LeaseKeepAliveResponse } from '../etcd/types.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
 import type { Store } from '../store/store.ts';
-import type { CallContext, UnaryHandler } from './call.ts';
+import type { CallContext, MessageStream, UnaryHandler } from './call.ts';
 import { passStream, passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
 
 /** Longest TTL; etcd 3.6 `lease.MaxLeaseTTL`. */
 const ttlSecondsMax = 9_000_000_000;
 /** How long a store other than the default may hold up a lease call. */
 const otherStoreTimeoutMs = 1000;
+/** Renewals of one stream under way at once; further ones wait in the transport. */
+const beatsAtOnceMax = 64;
 
 /** A random positive int64: gateways need no agreement to choose different ids. */
 function randomLeaseId(): LeaseId {
@@ -39,19 +41,28 @@ async function inTime<T>(
   signal: AbortSignal,
   logger: Logger,
 ): Promise<T | undefined> {
-  const bounded = AbortSignal.any([signal, AbortSignal.timeout(otherStoreTimeoutMs)]);
+  // Not AbortSignal.any: a renewal stream makes thousands of these on one signal that lives for days.
+  const bounded = new AbortController();
   const late = Promise.withResolvers<undefined>();
   // A store that does not heed the signal must not hold the caller either.
-  const giveUp = () => late.resolve(undefined);
-  bounded.addEventListener('abort', giveUp, { once: true });
+  const giveUp = () => {
+    bounded.abort();
+    late.resolve(undefined);
+  };
+  const timer = setTimeout(() => {
+    logger.warn('store left out of a lease call', { store: store.name, waitedMs: otherStoreTimeoutMs });
+    giveUp();
+  }, otherStoreTimeoutMs);
+  signal.addEventListener('abort', giveUp, { once: true });
   try {
-    return await Promise.race([call(bounded), late.promise]);
+    return await Promise.race([call(bounded.signal), late.promise]);
   } catch (error) {
     if (error instanceof EtcdError && error.reason === 'leaseNotFound') return undefined;
     logger.warn('store left out of a lease call', { store: store.name, error });
     return undefined;
   } finally {
-    bounded.removeEventListener('abort', giveUp);
+    clearTimeout(timer);
+    signal.removeEventListener('abort', giveUp);
   }
 }
 
@@ -139,6 +150,33 @@ class Leases {
   };
 }
 
+/**
+ * Answers the beats of one stream, several at a time: a client renews all its leases over one stream, and with a store that
+ * is down every beat takes a second. Answers carry their lease's id, so their order does not matter. The first failure ends
+ * the stream, as with etcd.
+ */
+async function renewAll(
+  stream: MessageStream,
+  renew: (request: Buffer) => Promise<LeaseKeepAliveResponse>,
+): Promise<void> {
+  const running = new Set<Promise<void>>();
+  const failed = Promise.withResolvers<never>();
+  const beat = async (request: Buffer) => {
+    await stream.write(encodeLeaseKeepAliveResponse(await renew(request)));
+  };
+  const receive = async () => {
+    for await (const request of stream) {
+      const one: Promise<void> = beat(request)
+        .catch(failed.reject)
+        .finally(() => running.delete(one));
+      running.add(one);
+      if (running.size >= beatsAtOnceMax) await Promise.race(running);
+    }
+    await Promise.all(running);
+  };
+  await Promise.race([receive(), failed.promise]);
+}
+
 /** The Lease service over every store of `router`. */
 export function createLeaseService({ router, logger }: ServiceOptions): Service {
   const leases = new Leases(router, logger);
@@ -160,10 +198,7 @@ export function createLeaseService({ router, logger }: ServiceOptions): Service 
       LeaseKeepAlive: async (stream, context) => {
         const sole = soleEtcd(router);
         if (sole !== undefined) return passStream(sole, stream, context);
-        for await (const request of stream) {
-          const response = await leases.keepAlive(decodeLeaseId(request), context.signal);
-          await stream.write(encodeLeaseKeepAliveResponse(response));
-        }
+        return renewAll(stream, (request) => leases.keepAlive(decodeLeaseId(request), context.signal));
       },
     },
   };

@@ -92,11 +92,7 @@ function createServer(options: ListenerOptions, onConnection: (socket: Socket) =
 }
 
 /** Looks at the first bytes without taking them. */
-function classify(
-  socket: Socket,
-  options: ListenerOptions,
-  http: ReturnType<typeof createHttpServer>,
-): void {
+function classify(socket: Socket, options: ListenerOptions, http: ReturnType<typeof createHttpServer>): void {
   const giveUp = () => socket.destroy();
   socket.setTimeout(firstBytesTimeoutMs, giveUp);
   const look = () => {

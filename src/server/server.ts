@@ -69,7 +69,11 @@ export function memberIdOf(name: string, listenClientUrls: readonly ListenUrl[])
   return id === 0n ? 1n : id;
 }
 
-function implement(service: RawService, handlers: Service, adapters: CallAdapters): UntypedServiceImplementation {
+function implement(
+  service: RawService,
+  handlers: Service,
+  adapters: CallAdapters,
+): UntypedServiceImplementation {
   const implementation: UntypedServiceImplementation = {};
   for (const [name, { path }] of Object.entries(service)) {
     const unary = handlers.unary?.[name];

@@ -12,7 +12,8 @@ import { decodeWatchRequest, encodeWatchResponse, type WatchRequest } from '../e
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
 import { isEmptyRange, keyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
-import { RawStatusError, type Store } from '../store/store.ts';
+import { linkedAbort } from '../lib/abort.ts';
+import { RawStatusError, type Store, type Watch } from '../store/store.ts';
 import type { CallContext, MessageStream } from './call.ts';
 import { createHeaders, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
@@ -119,8 +120,14 @@ class WatchSession {
       return this.#refuse(store, 'mvcc: watcher range is empty');
     }
     const template = await this.#headers.of(store, this.#context.signal);
-    const abort = new AbortController();
-    const watch = await store.watch(request, AbortSignal.any([this.#context.signal, abort.signal]));
+    const abort = linkedAbort(this.#context.signal);
+    let watch: Watch;
+    try {
+      watch = await store.watch(request, abort.signal);
+    } catch (error) {
+      abort.abort();
+      throw error;
+    }
     this.#join(store);
     const id = this.#choose(request.watchId, this.#place === store ? 'natural' : 'mixed');
     const sql = new SqlWatch({ id, store, watch, request, header: template, abort, outlet: this.#outlet });

@@ -1,0 +1,214 @@
+// `switchyard serve`: configuration → topology → stores → router → server, then waits for a signal and takes it all down
+// in reverse. A database that cannot be reached does not stop the start; a mistake in flags or topology does.
+
+import { existsSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
+import { systemClock } from '../lib/clock.ts';
+import { isLoopback, isWildcard, parseListenUrl, type ListenUrl } from '../lib/listen-url.ts';
+import { createLogger, type Logger } from '../lib/log.ts';
+import { version } from '../lib/version.ts';
+import { createRouter, type Router } from '../router/router.ts';
+import { loadTopology, type Topology } from '../router/topology.ts';
+import { memberIdOf, startServer, type RunningServer } from '../server/server.ts';
+import { TlsFileError } from '../server/tls-files.ts';
+import { openStore } from '../store/open.ts';
+import type { Backend, Store } from '../store/store.ts';
+import { exitCode, type ExitCode, type Io } from './io.ts';
+
+/** What --help prints. */
+export function serveHelp(): string {
+  return [
+    'Usage: switchyard serve [flags]',
+    '',
+    'Serves the etcd v3 API and keeps each resource type in the store that the topology names.',
+    '',
+    flagHelp(),
+    '',
+    'Each flag has a twin in the environment: SWITCHYARD_KEY_PREFIX for --key-prefix. A flag wins over its twin.',
+  ].join('\n');
+}
+
+/** A store that is the gateway itself would send every request in a circle. */
+function checkNotOwnAddress(backends: readonly Backend[], own: readonly ListenUrl[]): void {
+  const same = (a: ListenUrl, b: ListenUrl) =>
+    a.port === b.port &&
+    (a.host === b.host ||
+      (isLoopback(a.host) && isLoopback(b.host)) ||
+      (isWildcard(b.host) && (isLoopback(a.host) || isWildcard(a.host))));
+  const problems: string[] = [];
+  for (const backend of backends) {
+    if (backend.engine !== 'etcd') continue;
+    for (const member of backend.url.split(',')) {
+      const url = parseListenUrl(member.trim());
+      const found = url === undefined ? undefined : own.find((candidate) => same(url, candidate));
+      if (found === undefined) continue;
+      problems.push(
+        `Expected the address of an etcd for store ${backend.name}, got ${member.trim()}, which is switchyard's own ` +
+          '(--listen-client-urls): give one of the two another port',
+      );
+    }
+  }
+  if (problems.length > 0) throw new UsageError(problems);
+}
+
+interface Stores {
+  readonly byName: ReadonlyMap<string, Store>;
+  close(): Promise<void>;
+}
+
+function openStores(topology: Topology, memberId: bigint, logger: Logger): Stores {
+  const options = { memberId, logger, clock: systemClock };
+  const defaultStore = openStore(topology.default, options);
+  const byName = new Map([[topology.default.name, defaultStore]]);
+  /** Leases are granted by the default store; the others take them over at the first key. */
+  const adoptLease = async (id: bigint, signal: AbortSignal) => {
+    const { ttl, grantedTtl } = await defaultStore.leaseTimeToLive({ id, keys: false }, signal);
+    return ttl < 0 ? undefined : { ttlSeconds: grantedTtl, remainingSeconds: ttl };
+  };
+  for (const backend of topology.backends) {
+    if (byName.has(backend.name)) continue;
+    byName.set(backend.name, openStore(backend, { ...options, adoptLease }));
+  }
+  const close = async () => {
+    const outcomes = await Promise.allSettled(
+      [...byName.values()].map((store) => store[Symbol.asyncDispose]()),
+    );
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') logger.error('store not closed cleanly', { error: outcome.reason });
+    }
+  };
+  return { byName, close };
+}
+
+/** Everything that runs. */
+interface Gateway {
+  readonly server: RunningServer;
+  readonly router: Router;
+  readonly stores: Stores;
+}
+
+async function start(
+  config: Config,
+  topology: Topology,
+  logger: Logger,
+  onBroken: (error: Error) => void,
+): Promise<Gateway> {
+  const memberId = memberIdOf(config.name, config.listenClientUrls);
+  const stores = openStores(topology, memberId, logger);
+  const { keyPrefix } = config;
+  const router = createRouter({ topology, stores: stores.byName, keyPrefix, logger, clock: systemClock });
+  try {
+    const server = await startServer({
+      ...config,
+      router,
+      memberId,
+      version,
+      logger,
+      clock: systemClock,
+      onBroken,
+    });
+    return { server, router, stores };
+  } catch (error) {
+    await router.close();
+    await stores.close();
+    throw error;
+  }
+}
+
+async function stop({ server, router, stores }: Gateway): Promise<void> {
+  await server.drain();
+  await router.close();
+  await stores.close();
+}
+
+function describe(topology: Topology): string {
+  const all = [topology.default, ...topology.backends];
+  const unique = [...new Map(all.map((backend) => [backend.name, backend])).values()];
+  return unique.map(({ name, displayUrl }) => `${name} = ${displayUrl}`).join(', ');
+}
+
+/** Resolves at the first signal; from then on a second one ends the process at once. */
+function stopSignal(logger: Logger): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let seen = false;
+    for (const name of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(name, () => {
+        if (seen) {
+          logger.warn('stopped at once', { signal: name });
+          // eslint-disable-next-line unicorn/no-process-exit -- the operator asked twice
+          process.exit(exitCode.failed);
+        }
+        seen = true;
+        resolve(name);
+      });
+    }
+  });
+}
+
+/** The reason of the system in the words of someone who typed an address. */
+function startFailure(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  if (code === 'EADDRINUSE')
+    return `Expected a free address, got ${address}:${port}: another program listens there`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return `Expected an address of this machine, got ${address ?? error.message}`;
+  if (code === 'EACCES') return `Expected an address this user may listen on, got ${address}:${port}`;
+  return error.message;
+}
+
+interface Prepared {
+  readonly config: Config;
+  readonly topology: Topology;
+}
+
+function prepare(args: readonly string[], io: Io): Prepared {
+  const logsTo = process.stderr.isTTY ? 'terminal' : 'elsewhere';
+  const config = readConfig(args, io.env, { name: hostname(), logsTo });
+  const { path, given } = config.topology;
+  const present = given === 'by-name' || existsSync(path);
+  const topology = loadTopology({
+    ...(present ? { path } : {}),
+    ...(config.defaultEndpoint === undefined ? {} : { defaultEndpoint: config.defaultEndpoint }),
+    env: io.env,
+  });
+  checkNotOwnAddress([topology.default, ...topology.backends], config.listenClientUrls);
+  return { config, topology };
+}
+
+/** Runs until a signal. */
+export async function runServe(args: readonly string[], io: Io): Promise<ExitCode> {
+  if (args.includes('--help') || args.includes('-h')) {
+    io.out(serveHelp());
+    return exitCode.done;
+  }
+  const { config, topology } = prepare(args, io);
+  const logger = createLogger({ level: config.logLevel, format: config.logFormat });
+  const broken = (error: unknown) => {
+    logger.error('a bug in switchyard was met, the process ends rather than serve wrong data', {
+      error,
+      stack: error instanceof Error ? error.stack : undefined,
+    });
+    // eslint-disable-next-line unicorn/no-process-exit -- nothing may be answered after this
+    process.exit(exitCode.failed);
+  };
+  process.on('unhandledRejection', broken);
+  process.on('uncaughtException', broken);
+  const signaled = stopSignal(logger);
+  let gateway: Gateway;
+  try {
+    gateway = await start(config, topology, logger, broken);
+  } catch (error) {
+    io.err(`switchyard: ${startFailure(error)}`);
+    return error instanceof TlsFileError ? exitCode.usage : exitCode.failed;
+  }
+  const { clientUrls, metricsUrls } = gateway.server;
+  io.out(`switchyard ${version} serves ${clientUrls.join(', ')} from ${describe(topology)}`);
+  logger.info('serving', { clientUrls, metricsUrls, name: config.name });
+  const signal = await signaled;
+  logger.info('stopping', { signal });
+  await stop(gateway);
+  logger.info('stopped');
+  return exitCode.done;
+}
