@@ -1,0 +1,268 @@
+// Reads of pairs and counts, with the semantics of etcd's Range. Used by sql-store.ts for requests and by txn.ts inside
+// transactions. Invariants: the rows and the revision of an answer are of one state; a count is of the same revision as
+// its rows; a revision below the compact revision of the snapshot it is read from is never answered.
+
+import { SqlFault, type QueryResult, type Row, type SqlValue } from '../../dialect/dialect.ts';
+import { EtcdError } from '../../etcd/errors.ts';
+import { isEmptyRange, isFromKey, keyRange, successor } from '../../etcd/range.ts';
+import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
+import { selectRevisions } from './log-statements.ts';
+import {
+  selectCount,
+  selectLive,
+  selectPast,
+  type KeyScope,
+  type PageOrder,
+  type SortColumn,
+} from './range-statements.ts';
+import { bytes, int64, keyValueOf } from './row.ts';
+import type { Query } from './statements.ts';
+
+export interface RangeOptions {
+  /**
+   * Inside a write transaction: the revision that its writes carry. Rows of it count as current; the meta row does not
+   * show it yet.
+   */
+  readonly pending?: Revision;
+}
+
+export interface RangeAnswer {
+  /** The store's revision in the snapshot that was read, whatever revision was asked for. */
+  readonly revision: Revision;
+  readonly kvs: KeyValue[];
+  readonly more: boolean;
+  readonly count: number;
+}
+
+/** Keys looked at by one statement while walking through history. */
+const walkRowsMin = 64;
+const walkRowsMax = 1_024;
+/** Above, a limit is left to us: nobody has so many keys, and engines differ in the largest they take. */
+const sqlLimitMax = 1_000_000_000;
+/** A latest read starts again when a compaction overtook it; a second time in a row is as good as impossible. */
+const attemptsMax = 3;
+const maxRevision = 2n ** 63n - 1n;
+const noBytes = Buffer.alloc(0);
+
+interface Scope {
+  readonly scope: KeyScope;
+  readonly params: readonly SqlValue[];
+}
+
+/** The counters of the snapshot that an answer came from. */
+interface Snapshot {
+  readonly revision: Revision;
+  readonly compactRevision: Revision;
+}
+
+/** Answers `request` from what `query` sees. @throws EtcdError compacted, futureRevision */
+export async function readRange(
+  query: Query,
+  request: RangeRequest,
+  { pending }: RangeOptions = {},
+): Promise<RangeAnswer> {
+  const reader = new RangeReader(query, request, pending);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await reader.read();
+    } catch (error) {
+      const isOvertaken =
+        error instanceof EtcdError && error.reason === 'compacted' && request.revision <= 0n;
+      if (!isOvertaken) throw error;
+      if (attempt === attemptsMax) throw new EtcdError('timeout', { cause: error });
+    }
+  }
+}
+
+/** One request. */
+class RangeReader {
+  readonly #query: Query;
+  readonly #request: RangeRequest;
+  readonly #pending: Revision | undefined;
+  readonly #keys: Scope;
+  readonly #isFiltered: boolean;
+  readonly #values: boolean;
+  /** What is read: this order, and with `limit` only the first ones of it. */
+  readonly #order: { readonly target: SortTarget; readonly isDescending: boolean };
+  /** 0 = none. */
+  readonly #limit: number;
+
+  constructor(query: Query, request: RangeRequest, pending: Revision | undefined) {
+    this.#query = query;
+    this.#request = request;
+    this.#pending = pending;
+    this.#keys = scopeOf(request);
+    this.#isFiltered = bounds(request).some((bound) => bound !== 0n);
+    this.#values = !request.keysOnly || request.sortTarget === 'value';
+    this.#limit = Math.max(0, request.limit);
+    // As etcd does it: without an order but with a target, the page is cut in key order and then sorted.
+    const isSortedAfterCut = request.sortOrder === 'none' && this.#limit > 0 && !this.#isFiltered;
+    this.#order = {
+      target: isSortedAfterCut ? 'key' : request.sortTarget,
+      isDescending: request.sortOrder === 'descend',
+    };
+  }
+
+  async read(): Promise<RangeAnswer> {
+    const request = this.#request;
+    if (isEmptyRange(keyRange(request.key, request.rangeEnd))) {
+      const { revision } = this.#snapshot(await this.#query(selectRevisions, []));
+      return { revision, kvs: [], more: false, count: 0 };
+    }
+    if (request.countOnly) {
+      const { count, revision } = await this.#count(request.revision);
+      return { revision, kvs: [], more: false, count };
+    }
+    return request.revision > 0n ? await this.#readPast() : await this.#readLive();
+  }
+
+  async #readLive(): Promise<RangeAnswer> {
+    const { scope, params } = this.#keys;
+    const column = columns[this.#order.target];
+    const isCut = scope !== 'key' && this.#limit > 0 && this.#limit < sqlLimitMax && column !== undefined;
+    const order: PageOrder | undefined = column && { column, isDescending: this.#order.isDescending };
+    const statement = selectLive({
+      scope,
+      values: this.#values,
+      isFiltered: this.#isFiltered,
+      first: isCut && order ? { order, rows: roundUp(this.#limit + 1) } : undefined,
+    });
+    const filter = this.#isFiltered ? filterParams(this.#request) : [];
+    const result = await this.#query(statement, [...params, ...filter]);
+    const { revision } = this.#snapshot(result);
+    return await this.#answer(revision, revision, result.rows.filter(hasKey).map(keyValueOf));
+  }
+
+  async #readPast(): Promise<RangeAnswer> {
+    const asked = this.#request.revision;
+    const isCut = this.#limit > 0 && this.#order.target === 'key' && !this.#order.isDescending;
+    const wanted = isCut ? this.#limit + 1 : Number.POSITIVE_INFINITY;
+    const found: KeyValue[] = [];
+    const { scope } = this.#keys;
+    let { params } = this.#keys;
+    for (;;) {
+      const rows = roundUp(Math.min(Math.max(wanted - found.length, walkRowsMin), walkRowsMax));
+      const statement = selectPast({ scope, values: this.#values, rows });
+      const result = await this.#query(statement, [...params, asked]);
+      const { revision } = this.#snapshot(result);
+      const page = result.rows
+        .filter(hasKey)
+        .toSorted((a, b) => Buffer.compare(bytes(a, 'k'), bytes(b, 'k')));
+      const live = page.filter((row) => int64(row, 'tombstone') === 0n).map(keyValueOf);
+      found.push(...(this.#isFiltered ? live.filter((kv) => passes(kv, this.#request)) : live));
+      if (scope === 'key' || page.length < rows || found.length >= wanted) {
+        return await this.#answer(revision, asked, found);
+      }
+      params = [successor(bytes(page.at(-1)!, 'k')), ...params.slice(1)];
+    }
+  }
+
+  /** From what was read of `at`, in any order, and at least one more than the limit where there is more. */
+  async #answer(revision: Revision, at: Revision, found: KeyValue[]): Promise<RangeAnswer> {
+    const { sortTarget, keysOnly } = this.#request;
+    const { target, isDescending } = this.#order;
+    let kvs = found.toSorted(comparator(target, isDescending));
+    if (this.#limit > 0) kvs = kvs.slice(0, this.#limit + 1);
+    if (target !== sortTarget) kvs.sort(comparator(sortTarget, false));
+    const more = this.#limit > 0 && kvs.length > this.#limit;
+    if (more) kvs.pop();
+    if (keysOnly) kvs = kvs.map((kv) => ({ ...kv, value: noBytes }));
+    const count = more || this.#isFiltered ? (await this.#count(at)).count : found.length;
+    return { revision, kvs, more, count };
+  }
+
+  /**
+   * Keys in the range at a revision (0 or below: now), in one snapshot: what is there now less what has come since. The
+   * log above a revision that is not compacted is complete, so that is exact. Costs a pass over the keys of the range.
+   */
+  async #count(at: Revision): Promise<{ readonly count: number; readonly revision: Revision }> {
+    const { scope, params } = this.#keys;
+    const since = at > 0n;
+    const result = await this.#query(
+      selectCount(scope, { since }),
+      since ? [...params, at, ...params] : params,
+    );
+    const { revision } = this.#snapshot(result, at);
+    const row = result.rows[0]!;
+    return { count: Number(int64(row, 'live') - int64(row, 'gained')), revision };
+  }
+
+  /** The counters of `result`, checked against the revision `asked` for. */
+  #snapshot({ rows }: QueryResult, asked: Revision = this.#request.revision): Snapshot {
+    const row = rows[0];
+    if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+    const revision = this.#pending ?? int64(row, 'revision');
+    const compactRevision = int64(row, 'compact_revision');
+    if (asked > revision) throw new EtcdError('futureRevision');
+    if (asked > 0n && asked < compactRevision) throw new EtcdError('compacted', { compactRevision });
+    return { revision, compactRevision };
+  }
+}
+
+function scopeOf({ key, rangeEnd }: RangeRequest): Scope {
+  if (rangeEnd.length === 0) return { scope: 'key', params: [key] };
+  if (isFromKey(rangeEnd)) return { scope: 'fromKey', params: [key] };
+  return { scope: 'range', params: [key, rangeEnd] };
+}
+
+const hasKey = (row: Row) => Buffer.isBuffer(row['k']);
+
+// Limits
+
+/** At least `n`, by an eighth more at most; eight values for each power of two. */
+function roundUp(n: number): number {
+  const step = 2 ** Math.max(0, Math.floor(Math.log2(n)) - 3);
+  return Math.ceil(n / step) * step;
+}
+
+// Filters
+
+function bounds(request: RangeRequest): readonly [bigint, bigint, bigint, bigint] {
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  return [minModRevision, maxModRevision, minCreateRevision, maxCreateRevision];
+}
+
+/** The four bounds with those that are not set wide open. */
+function filterParams(request: RangeRequest): readonly [bigint, bigint, bigint, bigint] {
+  const [minMod, maxMod, minCreate, maxCreate] = bounds(request);
+  const upper = (bound: bigint) => (bound === 0n ? maxRevision : bound);
+  return [minMod, upper(maxMod), minCreate, upper(maxCreate)];
+}
+
+function passes({ modRevision, createRevision }: KeyValue, request: RangeRequest): boolean {
+  const [minMod, maxMod, minCreate, maxCreate] = filterParams(request);
+  return (
+    modRevision >= minMod &&
+    modRevision <= maxMod &&
+    createRevision >= minCreate &&
+    createRevision <= maxCreate
+  );
+}
+
+// Order
+
+/** Values are compared here: MySQL compares only the first bytes of large ones. */
+const columns: Record<SortTarget, SortColumn | undefined> = {
+  key: 'k',
+  version: 'version',
+  create: 'create_revision',
+  mod: 'mod_revision',
+  value: undefined,
+};
+
+const byKey = (a: KeyValue, b: KeyValue) => Buffer.compare(a.key, b.key);
+const bySize = (a: bigint, b: bigint) => (a < b ? -1 : a > b ? 1 : 0);
+
+const ascending: Record<SortTarget, (a: KeyValue, b: KeyValue) => number> = {
+  key: byKey,
+  version: (a, b) => bySize(a.version, b.version),
+  create: (a, b) => bySize(a.createRevision, b.createRevision),
+  mod: (a, b) => bySize(a.modRevision, b.modRevision),
+  value: (a, b) => Buffer.compare(a.value, b.value),
+};
+
+/** Pairs that are equal in `target` are in key order, whatever the direction. */
+function comparator(target: SortTarget, isDescending: boolean): (a: KeyValue, b: KeyValue) => number {
+  const compare = ascending[target];
+  return (a, b) => (isDescending ? compare(b, a) : compare(a, b)) || byKey(a, b);
+}
