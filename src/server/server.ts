@@ -29,6 +29,8 @@ import { createWatchService } from './watch.ts';
  * answered with etcd's text and not with the transport's.
  */
 const receiveBytesMax = 8 * 1024 * 1024;
+/** How long the status of an ended stream may take to leave before its connection is told to close. */
+const statusGraceMs = 100;
 
 export interface ServerOptions {
   readonly router: Router;
@@ -187,7 +189,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   const stop = async () => {
     for (const listener of bound.clients) listener.stopAccepting();
+    const grace = parts.metrics.streamsOpen === 0 ? 0 : statusGraceMs;
     shutdown.abort();
+    // A client that is told to go away before its streams have ended takes them for broken.
+    if (grace > 0) await clock.sleep(grace);
     const outcome = await shutDown(grpc, options.drainTimeoutMs);
     if (outcome === 'late') logger.warn('calls cut off', { waitedMs: options.drainTimeoutMs });
     for (const listener of bound.clients) listener.destroy();
