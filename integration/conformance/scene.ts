@@ -1,0 +1,153 @@
+// Where one test of the suite plays, and how answers are written down so that expectations are short and exact: keys without
+// the test's prefix, revisions relative to its start.
+
+import type { ExecutionContext } from 'ava';
+import type { WatchResponse } from '../../src/etcd/codec/watch.ts';
+import type {
+  DeleteRangeResponse,
+  Event,
+  KeyValue,
+  PutResponse,
+  RangeResponse,
+  Revision,
+  TxnResponse,
+} from '../../src/etcd/types.ts';
+import { RpcError, type EtcdClient } from './client.ts';
+import type { WatchStream } from './watch-stream.ts';
+
+/** One test; `on` is its place in the server. */
+export type Case = (t: ExecutionContext, on: Scene) => Promise<void>;
+/** Tests by title. */
+export type Cases = Readonly<Record<string, Case>>;
+
+/** Where one test plays: keys below a prefix of its own, revisions relative to the start. */
+export class Scene {
+  readonly client: EtcdClient;
+  readonly prefix: string;
+  readonly #streams: WatchStream[] = [];
+  /** The store's revision when the test began. */
+  base: Revision = 0n;
+
+  constructor(client: EtcdClient, prefix: string) {
+    this.client = client;
+    this.prefix = prefix;
+  }
+
+  async enter(): Promise<void> {
+    this.base = (await this.client.range(this.prefix, { countOnly: true })).header.revision;
+  }
+
+  leave(): void {
+    for (const stream of this.#streams) stream.close();
+    this.client.close();
+  }
+
+  /** The key of this name. */
+  key(name: string): Buffer {
+    return Buffer.from(this.prefix + name);
+  }
+
+  /** End of the range of all keys of this test. */
+  get end(): Buffer {
+    return Buffer.from(`${this.prefix.slice(0, -1)}0`);
+  }
+
+  /** The revision that is `offset` after the start of the test. */
+  at(offset: number): Revision {
+    return this.base + BigInt(offset);
+  }
+
+  /** How far after the start of the test. */
+  since(revision: Revision): number {
+    return Number(revision - this.base);
+  }
+
+  stream(): WatchStream {
+    const stream = this.client.watchStream();
+    this.#streams.push(stream);
+    return stream;
+  }
+
+  /** All keys of this test as `kv` writes them. */
+  async all(): Promise<string[]> {
+    return this.range(await this.client.range(this.prefix, { rangeEnd: this.end })).kvs;
+  }
+
+  /** `name=value c1 m2 v2 l7`: created at +1, modified at +2, second version, lease 7. */
+  kv(kv: KeyValue): string {
+    const name = this.#name(kv.key);
+    const lease = kv.lease === 0n ? '' : ` l${kv.lease}`;
+    return `${name}=${kv.value.toString()} c${this.since(kv.createRevision)} m${this.since(kv.modRevision)} v${kv.version}${lease}`;
+  }
+
+  event({ type, kv, prevKv }: Event): string {
+    const was = prevKv === undefined ? '' : ` (was ${this.kv(prevKv)})`;
+    if (type === 'put') return `put ${this.kv(kv)}${was}`;
+    const bare = kv.createRevision === 0n && kv.version === 0n && kv.value.length === 0 && kv.lease === 0n;
+    return `delete ${this.#name(kv.key)} m${this.since(kv.modRevision)}${bare ? '' : ' with more than a key'}${was}`;
+  }
+
+  range(response: RangeResponse) {
+    const { kvs, more, count, header } = response;
+    return { at: this.since(header.revision), kvs: kvs.map((kv) => this.kv(kv)), more, count };
+  }
+
+  put({ header, prevKv }: PutResponse) {
+    return { at: this.since(header.revision), was: prevKv === undefined ? undefined : this.kv(prevKv) };
+  }
+
+  delete({ header, deleted, prevKvs }: DeleteRangeResponse) {
+    return { at: this.since(header.revision), deleted, was: prevKvs.map((kv) => this.kv(kv)) };
+  }
+
+  /** The txn's outcome and each op's response in the forms above; a nested header that is set shows as `at`. */
+  txn({ header, succeeded, responses }: TxnResponse): Outcome {
+    const ops = responses.map((op) => {
+      switch (op.type) {
+        case 'range':
+          return this.range(op.response);
+        case 'put':
+          return this.put(op.response);
+        case 'deleteRange':
+          return this.delete(op.response);
+        case 'txn':
+          return this.txn(op.response);
+      }
+    });
+    return { at: this.since(header.revision), succeeded, ops };
+  }
+
+  /** The parts of a watch answer that are set. */
+  watch(response: WatchResponse): Record<string, unknown> {
+    const shown: Record<string, unknown> = { id: response.watchId };
+    if (response.created) shown['created'] = true;
+    if (response.canceled) shown['canceled'] = true;
+    if (response.cancelReason !== '') shown['reason'] = response.cancelReason;
+    if (response.compactRevision !== 0n) shown['compacted'] = this.since(response.compactRevision);
+    if (response.fragment) shown['fragment'] = true;
+    if (response.events.length > 0) shown['events'] = response.events.map((event) => this.event(event));
+    return shown;
+  }
+
+  #name(key: Buffer): string {
+    const text = key.toString('latin1');
+    return text.startsWith(this.prefix) ? text.slice(this.prefix.length) : text;
+  }
+}
+
+export interface Outcome {
+  readonly at: number;
+  readonly succeeded: boolean;
+  readonly ops: readonly unknown[];
+}
+
+/** `code text` of the error that the call must end with. */
+export async function failure(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof RpcError) return error.message;
+    throw error;
+  }
+  return 'no error';
+}

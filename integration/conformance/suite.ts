@@ -1,0 +1,60 @@
+// The conformance suite: what etcd's API does, as seen by a plain client, in relative revisions. It runs against a real etcd,
+// which proves the expectations right, and against switchyard in each shape.
+//
+// Tests of one target run one after the other: revisions are counted from the start of the test, and compaction
+// takes the history of everybody's keys.
+
+import type { TestFn } from 'ava';
+import { EtcdClient } from './client.ts';
+import { compactCases } from './compact.ts';
+import { kubernetesCases } from './kubernetes.ts';
+import { leaseCases } from './lease.ts';
+import { rangeCases } from './range.ts';
+import { Scene, type Cases } from './scene.ts';
+import { txnCases } from './txn.ts';
+import { watchCases } from './watch.ts';
+import { watchEdgeCases } from './watch-edges.ts';
+import { writeCases } from './write.ts';
+
+/** A server under test. */
+export interface Target {
+  readonly endpoint: string;
+  dispose(): Promise<void>;
+}
+
+const suites: Readonly<Record<string, Cases>> = {
+  range: rangeCases,
+  write: writeCases,
+  txn: txnCases,
+  compact: compactCases,
+  watch: watchCases,
+  'watch edges': watchEdgeCases,
+  lease: leaseCases,
+  kubernetes: kubernetesCases,
+};
+
+/** Registers every test of the suite. `open` starts the server; undefined: it cannot be had here, tests pass as skipped. */
+export function registerConformance(test: TestFn, open: () => Promise<Target | undefined>): void {
+  let target: Target | undefined;
+  test.before('the server starts', async (t) => {
+    target = await open();
+    t.pass();
+  });
+  test.after.always('the server stops', () => target?.dispose());
+  let scenes = 0;
+  for (const [suite, cases] of Object.entries(suites)) {
+    for (const [title, run] of Object.entries(cases)) {
+      test.serial(`${suite}: ${title}`, async (t) => {
+        if (target === undefined) return void t.pass();
+        const client = new EtcdClient(target.endpoint);
+        const scene = new Scene(client, `/conformance/${String(++scenes).padStart(4, '0')}/`);
+        try {
+          await scene.enter();
+          await run(t, scene);
+        } finally {
+          scene.leave();
+        }
+      });
+    }
+  }
+}

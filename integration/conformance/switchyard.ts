@@ -1,0 +1,33 @@
+// switchyard as a target of the suite: one store behind it, as its default.
+
+import { startSwitchyard, testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
+import { skipped } from '../servers/database.ts';
+import type { Target } from './suite.ts';
+
+/** switchyard with everything in a fresh database; undefined: a skip was announced. */
+export async function onDatabase(engine: SqlEngine): Promise<Target | undefined> {
+  const database = await testDatabase(engine);
+  if (database === undefined) return undefined;
+  return behind(database.url, () => database.dispose());
+}
+
+/** switchyard in front of a fresh etcd; undefined: a skip was announced. */
+export async function throughEtcd(): Promise<Target | undefined> {
+  const etcd = await skipped(() => testEtcd());
+  if (etcd === undefined) return undefined;
+  return behind(etcd.endpoint, () => etcd.dispose());
+}
+
+async function behind(defaultEndpoint: string, drop: () => Promise<void>): Promise<Target> {
+  try {
+    const switchyard = await startSwitchyard({ defaultEndpoint });
+    const dispose = async () => {
+      await switchyard.dispose();
+      await drop();
+    };
+    return { endpoint: switchyard.endpoint, dispose };
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+}
