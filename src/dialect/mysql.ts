@@ -1,7 +1,7 @@
-// MySQL 8 and MariaDB 10.6+ through the mysql2 package: strings, capabilities, connections. Used by store/open.ts.
-// Invariant: only syntax that both servers accept; the SQL mode is strict, so nothing is cut off silently.
+// MySQL 8 and MariaDB 10.6+ through the mysql2 package: strings, capabilities, connections. Used by store/open.ts. Its
+// address and faults are in mysql-*.ts. Invariant: only syntax that both servers accept; the SQL mode is strict, so nothing is cut off silently.
 
-import driverPackage, { type Connection as Client, type ConnectionOptions } from 'mysql2/promise';
+import driverPackage, { type Connection as Client } from 'mysql2/promise';
 import {
   SqlFault,
   type Dialect,
@@ -9,11 +9,11 @@ import {
   type DriverOptions,
   type QueryResult,
   type Row,
-  type SqlFaultKind,
   type SqlValue,
 } from './dialect.ts';
 import { createDriver, messageOf, toFault, type Connection, type Engine } from './driver.ts';
-import { readTls } from './tls.ts';
+import { classifyMysql } from './mysql-faults.ts';
+import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 
 // The package loads some of its exports when they are first used; only its default export has them all.
 const { createConnection, TypedParameter } = driverPackage;
@@ -48,89 +48,13 @@ const sql: DialectSql = {
     FROM information_schema.tables WHERE table_schema = DATABASE()`,
 };
 
-// Address
-
-interface Address {
-  readonly at: { readonly host: string; readonly port: number } | { readonly socketPath: string };
-  readonly user: string;
-  readonly password: string;
-  readonly database: string;
-  readonly tls: string;
-}
-
-const tlsModes = ['false', 'preferred', 'skip-verify', 'true'];
-
-function refuse(expected: string, got: string): never {
-  throw new SqlFault('refused', `Expected ${expected}, got ${got}`);
-}
-
-/**
- * The parts of `mysql://user:password@host:port/database?tls=…`, or of the form with `tcp(host:port)` or
- * `unix(path)` in the place of the host, whose user and password are not percent-encoded.
- * @throws SqlFault without the password.
- */
-export function parseMysqlUrl(text: string): Address {
-  const shown = text.replace(/\/\/.*@/, '//…@');
-  const dsn = /^(?:mysql|mariadb):\/\/(?:([^:]*?)(?::(.*))?@)?(tcp|unix)\((.*)\)\/([^/?]*)(?:\?(.*))?$/.exec(
-    text,
-  );
-  if (dsn) {
-    const [, user = 'root', password = '', network, place = '', database = '', query = ''] = dsn;
-    const at = network === 'unix' ? { socketPath: place } : hostAndPort(place, shown);
-    return {
-      at,
-      user,
-      password,
-      database: database || 'switchyard',
-      tls: tlsMode(new URLSearchParams(query)),
-    };
-  }
-  let url: URL;
-  try {
-    url = new URL(text);
-  } catch {
-    refuse('a URL of the form mysql://user:password@host:port/database', shown);
-  }
-  if (url.protocol !== 'mysql:' && url.protocol !== 'mariadb:') refuse('a mysql:// URL', shown);
-  return {
-    at: hostAndPort(url.host, shown),
-    user: decodeURIComponent(url.username) || 'root',
-    password: decodeURIComponent(url.password),
-    database: decodeURIComponent(url.pathname.slice(1)) || 'switchyard',
-    tls: tlsMode(url.searchParams),
-  };
-}
-
-function hostAndPort(text: string, shown: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(text);
-  if (!match) refuse('one host:port in the MySQL URL', shown);
-  const host = match[1] ?? match[2];
-  return { host: host || '127.0.0.1', port: match[3] === undefined ? 3306 : Number(match[3]) };
-}
-
-/** Parameters of other clients' URLs that say nothing to this one. */
-const ignored = ['parseTime', 'charset', 'collation', 'loc'];
-
-function tlsMode(parameters: URLSearchParams): string {
-  let tls = 'false';
-  for (const [name, value] of parameters) {
-    if (name === 'tls') tls = value;
-    else if (!ignored.includes(name)) refuse('no parameter but tls in the MySQL URL', name);
-  }
-  if (!tlsModes.includes(tls)) refuse(`tls to be one of ${tlsModes.join(', ')}`, tls);
-  return tls;
-}
-
-async function tlsConfig(address: Address, tls: DriverOptions['tls']): Promise<ConnectionOptions['ssl']> {
-  if (!tls && (address.tls === 'false' || address.tls === 'preferred')) return undefined;
-  const material = await readTls(tls ?? { skipVerify: address.tls === 'skip-verify' });
-  return { ...material, verifyIdentity: material.rejectUnauthorized };
-}
-
 // Statements
 
 /** Server-side prepared statements per connection; the server's limit (16,382) counts those of all connections. */
-const preparedMax = 100;
+const preparedMax = 250;
+/** What a request weighs beside its parameters and, for each of them, beside its bytes; generous. */
+const requestOverheadBytes = 1024;
+const parameterOverheadBytes = 16;
 
 const updating = /^\s*update\b/i;
 
@@ -171,6 +95,16 @@ function toParameter(value: SqlValue): unknown {
   return typeof value === 'number' && Number.isSafeInteger(value) ? TypedParameter.LONGLONG(value) : value;
 }
 
+function bytesOf(text: string, params: readonly SqlValue[]): number {
+  let bytes = requestOverheadBytes + Buffer.byteLength(text);
+  for (const param of params) {
+    bytes += parameterOverheadBytes;
+    if (Buffer.isBuffer(param)) bytes += param.length;
+    else if (typeof param === 'string') bytes += Buffer.byteLength(param);
+  }
+  return bytes;
+}
+
 interface Header {
   readonly affectedRows: number;
   readonly info: string;
@@ -189,7 +123,7 @@ const keepAliveDelayMs = 15_000;
 
 async function openClient(options: DriverOptions, withDatabase: boolean): Promise<Client> {
   const address = parseMysqlUrl(options.url);
-  const ssl = await tlsConfig(address, options.tls);
+  const ssl = await mysqlTls(address, options.tls);
   const client = await createConnection({
     ...address.at,
     user: address.user,
@@ -210,7 +144,9 @@ async function openClient(options: DriverOptions, withDatabase: boolean): Promis
   });
   client.on('error', () => undefined);
   try {
-    await client.query(sessionSetup(options.pool.statementTimeoutMs));
+    // The connect timeout ends with the handshake; a server that hangs behind it must not hold the caller.
+    const sql_ = sessionSetup(options.pool.statementTimeoutMs);
+    await client.query({ sql: sql_, timeout: options.pool.connectTimeoutMs });
   } catch (error) {
     client.destroy();
     throw error;
@@ -228,12 +164,22 @@ function sessionSetup(statementTimeoutMs: number): string {
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;
 }
 
+async function requestBytesMax(client: Client, timeout: number): Promise<number> {
+  const [rows] = await client.query({ sql: 'SELECT @@max_allowed_packet AS bytes', timeout });
+  const bytes = Array.isArray(rows)
+    ? (rows[0] as { readonly bytes?: unknown } | undefined)?.bytes
+    : undefined;
+  return Number(bytes ?? Number.POSITIVE_INFINITY);
+}
+
 class MysqlConnection implements Connection {
   readonly #client: Client;
+  readonly #requestBytesMax: number;
   #usable = true;
 
-  constructor(client: Client) {
+  constructor(client: Client, requestBytesMax: number) {
     this.#client = client;
+    this.#requestBytesMax = requestBytesMax;
     const lost = () => {
       this.#usable = false;
     };
@@ -242,6 +188,14 @@ class MysqlConnection implements Connection {
   }
 
   async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
+    const bytes = bytesOf(text, params);
+    // The server would read no further than its limit and hang up, which looks like a lost connection.
+    if (bytes > this.#requestBytesMax) {
+      throw new SqlFault(
+        'too-large',
+        `Expected a statement of at most ${this.#requestBytesMax} bytes (max_allowed_packet of the server), got ${bytes}`,
+      );
+    }
     const [result, fields] = await this.#client.execute(text, params.map(toParameter) as never);
     if (!Array.isArray(result)) return { rows: [], affected: toAffected(result as Header, text) };
     return { rows: convertRows(result as RawRow[], fields as unknown as Field[]), affected: 0 };
@@ -261,76 +215,6 @@ class MysqlConnection implements Connection {
   }
 }
 
-// Faults
-
-const kinds: Readonly<Record<number, SqlFaultKind>> = {
-  1062: 'unique-violation',
-  1020: 'serialization',
-  1213: 'deadlock',
-  1040: 'busy',
-  1203: 'busy',
-  1205: 'busy',
-  1226: 'busy',
-  1969: 'timeout',
-  3024: 'timeout',
-  1021: 'full',
-  1041: 'full',
-  1114: 'full',
-  1290: 'read-only',
-  1792: 'read-only',
-  1836: 'read-only',
-  1153: 'too-large',
-  1301: 'too-large',
-  1406: 'too-large',
-  1053: 'disconnected',
-  1077: 'disconnected',
-  1152: 'disconnected',
-  1158: 'disconnected',
-  1159: 'disconnected',
-  1160: 'disconnected',
-  1161: 'disconnected',
-  1184: 'disconnected',
-  1317: 'timeout',
-  1927: 'disconnected',
-  4031: 'disconnected',
-  1044: 'refused',
-  1045: 'refused',
-  1049: 'refused',
-  1129: 'refused',
-  1130: 'refused',
-  1142: 'refused',
-  1227: 'refused',
-  1251: 'refused',
-  1698: 'refused',
-};
-
-const lostCodes = new Set([
-  'PROTOCOL_CONNECTION_LOST',
-  'PROTOCOL_SEQUENCE_TIMEOUT',
-  'PROTOCOL_PACKETS_OUT_OF_ORDER',
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ETIMEDOUT',
-  'EPIPE',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-]);
-
-/** The kind of an error of mysql2. */
-export function classifyMysql(error: unknown): SqlFaultKind {
-  if (!(error instanceof Error)) return 'other';
-  const number = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
-  const kind = kinds[number];
-  if (kind !== undefined) return kind;
-  const code = 'code' in error ? String(error.code) : '';
-  if (lostCodes.has(code) || ('fatal' in error && error.fatal === true && number <= 0)) return 'disconnected';
-  if (/closed state|Connection lost/.test(error.message)) return 'disconnected';
-  if (code === 'HANDSHAKE_SSL_ERROR' || code === 'HANDSHAKE_NO_SSL_SUPPORT') return 'refused';
-  return 'other';
-}
-
 // Dialect
 
 const engine: Engine = {
@@ -344,7 +228,15 @@ const engine: Engine = {
   interruptible: true,
   lane: () => 'all',
   pool: (_lane, limits) => limits,
-  connect: async (options) => new MysqlConnection(await openClient(options, true)),
+  async connect(options) {
+    const client = await openClient(options, true);
+    try {
+      return new MysqlConnection(client, await requestBytesMax(client, options.pool.connectTimeoutMs));
+    } catch (error) {
+      client.destroy();
+      throw error;
+    }
+  },
 };
 
 const quote = (name: string) => `\`${name.replaceAll('`', '``')}\``;

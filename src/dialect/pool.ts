@@ -36,7 +36,9 @@ export class Pool<C extends Pooled> {
   #idle: C[] = [];
   #lent = 0;
   #opening = 0;
-  #closed = false;
+  /** Closed by the pool and not over yet. */
+  readonly #closing = new Set<Promise<void>>();
+  #closed: Promise<void> | undefined;
   #sweep: NodeJS.Timeout | undefined;
   #onDrained: (() => void) | undefined;
 
@@ -66,25 +68,33 @@ export class Pool<C extends Pooled> {
     const lifetime = this.#lifetimes.get(connection);
     const { lifeTimeMs } = this.#options;
     const expired = lifeTimeMs && lifetime && performance.now() - lifetime.openedAt > lifeTimeMs;
-    if (state === 'broken' || expired || this.#closed || !connection.isUsable()) void connection.close();
+    if (state === 'broken' || expired || this.#closed || !connection.isUsable()) this.#discard(connection);
     else this.#offer(connection);
     this.#pump();
     this.#settle();
   }
 
   /** Waits until every lent connection is back, then closes all. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  close(): Promise<void> {
+    this.#closed ??= this.#end();
+    return this.#closed;
+  }
+
+  async #end(): Promise<void> {
     clearTimeout(this.#sweep);
     for (const waiter of this.#waiters) waiter.reject(closedFault());
-    this.#waiters.clear();
     if (this.#lent + this.#opening > 0) {
       await new Promise<void>((resolve) => {
         this.#onDrained = resolve;
       });
     }
-    await Promise.all(this.#idle.splice(0).map((connection) => connection.close()));
+    for (const connection of this.#idle.splice(0)) this.#discard(connection);
+    await Promise.all(this.#closing);
+  }
+
+  #discard(connection: C): void {
+    const closing = connection.close().finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
   }
 
   #wait(signal?: AbortSignal): Promise<C> {
@@ -134,7 +144,7 @@ export class Pool<C extends Pooled> {
       this.#opening--;
       const now = performance.now();
       this.#lifetimes.set(connection, { openedAt: now, idleSince: now });
-      if (this.#closed) await connection.close();
+      if (this.#closed) this.#discard(connection);
       else this.#offer(connection);
       this.#pump();
     } catch (error) {
@@ -154,14 +164,14 @@ export class Pool<C extends Pooled> {
     for (;;) {
       const connection = this.#idle.pop();
       if (connection === undefined || connection.isUsable()) return connection;
-      void connection.close();
+      this.#discard(connection);
     }
   }
 
   #offer(connection: C): void {
     const { idleConnectionsMax, connectionsMax, idleLifeTimeMs = defaultIdleLifeTimeMs } = this.#options;
     const surplus = this.#waiters.size === 0 && this.#idle.length >= (idleConnectionsMax ?? connectionsMax);
-    if (surplus) return void connection.close();
+    if (surplus) return this.#discard(connection);
     const lifetime = this.#lifetimes.get(connection);
     if (lifetime) lifetime.idleSince = performance.now();
     this.#idle.push(connection);
@@ -173,7 +183,7 @@ export class Pool<C extends Pooled> {
     const isOld = (connection: C) => (this.#lifetimes.get(connection)?.idleSince ?? 0) <= limit;
     const old = this.#idle.filter(isOld);
     this.#idle = this.#idle.filter((connection) => !isOld(connection));
-    for (const connection of old) void connection.close();
+    for (const connection of old) this.#discard(connection);
     this.#sweep = undefined;
     if (this.#idle.length > 0) {
       this.#sweep = setTimeout(() => this.#closeOld(idleLifeTimeMs), idleLifeTimeMs).unref();

@@ -1,25 +1,28 @@
-// PostgreSQL through the pg package: strings, capabilities, connections, LISTEN. Used by store/open.ts. Invariant:
-// a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
+// PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
+// postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
-import pg from 'pg';
+import type pg from 'pg';
 import {
   SqlFault,
   type Dialect,
   type DialectSql,
+  type Driver,
   type DriverOptions,
   type QueryResult,
   type Row,
-  type SqlFaultKind,
   type SqlValue,
 } from './dialect.ts';
 import { createDriver, messageOf, toFault, type Connection, type Engine } from './driver.ts';
-import { readTls } from './tls.ts';
+import { closeClient, openClient, types } from './postgres-client.ts';
+import { classifyPostgres, codeOf } from './postgres-faults.ts';
+import { channel, listen } from './postgres-listen.ts';
+import { Texts } from './postgres-texts.ts';
+import { parsePostgresUrl } from './postgres-url.ts';
 
 // SQL
 
 /** Constant of the advisory lock for schema changes; advisory locks are per database. */
 const schemaLockKey = 8_315_178_139_273_720_164n;
-const channel = 'switchyard';
 
 const sql: DialectSql = {
   types: { key: 'bytea', value: 'bytea', int64: 'bigint', flag: 'smallint' },
@@ -46,206 +49,33 @@ const sql: DialectSql = {
   notify: `SELECT pg_notify('${channel}', '')`,
 };
 
-// Address
-
-const parameters = [
-  'sslmode',
-  'sslrootcert',
-  'sslcert',
-  'sslkey',
-  'application_name',
-  'synchronous_commit',
-  'prepared',
-] as const;
-type Parameter = (typeof parameters)[number];
-
-const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'];
-const commitModes = ['off', 'local', 'remote_write', 'on', 'remote_apply'];
-
-interface Address {
-  readonly host: string;
-  readonly port: number;
-  readonly user: string;
-  readonly password: string | undefined;
-  readonly database: string;
-  readonly parameters: Partial<Record<Parameter, string>>;
-}
-
-function refuse(expected: string, got: string): never {
-  throw new SqlFault('refused', `Expected ${expected}, got ${got}`);
-}
-
-/** The parts of `postgres://user:password@host:port/database?parameter=…`. @throws SqlFault without the password. */
-export function parsePostgresUrl(text: string): Address {
-  const shown = text.replace(/\/\/.*@/, '//…@');
-  if (/^[^/]*\/\/(?:.*@)?[^/?]*,/.test(text)) refuse('one host in the Postgres URL', shown);
-  let url: URL;
-  try {
-    url = new URL(text);
-  } catch {
-    refuse('a URL of the form postgres://user:password@host:port/database', shown);
-  }
-  if (url.protocol !== 'postgres:' && url.protocol !== 'postgresql:') refuse('a postgres:// URL', shown);
-  const given: Partial<Record<Parameter, string>> = {};
-  for (const [name, value] of url.searchParams) {
-    const known = parameters.find((parameter) => parameter === name);
-    if (known === undefined)
-      refuse(`one of the parameters ${parameters.join(', ')} in the Postgres URL`, name);
-    given[known] = value;
-  }
-  const check = (name: Parameter, allowed: readonly string[]) => {
-    const value = given[name];
-    if (value !== undefined && !allowed.includes(value))
-      refuse(`${name} to be one of ${allowed.join(', ')}`, value);
-  };
-  check('sslmode', sslModes);
-  check('synchronous_commit', commitModes);
-  check('prepared', ['on', 'off']);
-  return {
-    host: decodeURIComponent(url.hostname).replace(/^\[(.*)\]$/, '$1') || 'localhost',
-    port: url.port === '' ? 5432 : Number(url.port),
-    user: decodeURIComponent(url.username) || 'postgres',
-    password: url.password === '' ? undefined : decodeURIComponent(url.password),
-    database: decodeURIComponent(url.pathname.slice(1)) || 'switchyard',
-    parameters: given,
-  };
-}
-
-async function tlsConfig(address: Address, tls: DriverOptions['tls']): Promise<pg.ClientConfig['ssl']> {
-  const { sslmode, sslrootcert, sslcert, sslkey } = address.parameters;
-  if (tls) return await readTls(tls);
-  // Without a certificate authority to check against, `require` asks for encryption alone, as it does in libpq.
-  const checks =
-    sslmode === 'verify-full' || sslmode === 'verify-ca' || (sslmode === 'require' && sslrootcert);
-  if (!checks && sslmode !== 'require') return false;
-  const material = await readTls({
-    ...(sslrootcert === undefined ? {} : { caFile: sslrootcert }),
-    ...(sslcert === undefined ? {} : { certFile: sslcert }),
-    ...(sslkey === undefined ? {} : { keyFile: sslkey }),
-    skipVerify: !checks,
-  });
-  return sslmode === 'verify-full' ? material : { ...material, checkServerIdentity: () => undefined };
-}
-
-// Statements
-
-/** Texts kept rewritten, and server-side prepared statements per connection. */
-const textsMax = 1_000;
-const namesMax = 200;
-/** A text is prepared on the server when it comes back this often. */
-const usesBeforeName = 2;
-
-interface Prepared {
-  readonly text: string;
-  uses: number;
-  name: string | undefined;
-}
-
-/** `?` placeholders become `$1`, `$2`, … outside of quotes. */
-export function numberPlaceholders(text: string): string {
-  let count = 0;
-  return text.replace(/'(?:[^']|'')*'|"[^"]*"|\?/g, (match) => (match === '?' ? `$${++count}` : match));
-}
-
-/** Rewritten texts, and names for those that come often. Shared by the connections of a driver. */
-class Texts {
-  readonly #known = new Map<string, Prepared>();
-  #names = 0;
-
-  find(text: string): Prepared {
-    let prepared = this.#known.get(text);
-    if (prepared === undefined) {
-      if (this.#known.size >= textsMax) this.#forgetUnnamed();
-      prepared = { text: numberPlaceholders(text), uses: 0, name: undefined };
-      this.#known.set(text, prepared);
-    }
-    prepared.uses++;
-    if (prepared.name === undefined && prepared.uses > usesBeforeName && this.#names < namesMax) {
-      prepared.name = `switchyard_${++this.#names}`;
-    }
-    return prepared;
-  }
-
-  #forgetUnnamed(): void {
-    for (const [text, prepared] of this.#known) if (prepared.name === undefined) this.#known.delete(text);
-  }
-}
-
-// Values
-
-const bigintOf = (text: string) => BigInt(text);
-const parsers = new Map<number, (text: string) => SqlValue>([
-  [16, (text) => (text === 't' ? 1n : 0n)],
-  [17, (text) => Buffer.from(text.slice(2), 'hex')],
-  [20, bigintOf],
-  [21, bigintOf],
-  [23, bigintOf],
-  [26, bigintOf],
-  [700, Number],
-  [701, Number],
-  [1700, (text) => (/^-?\d+$/.test(text) ? BigInt(text) : text)],
-]);
-const asText = (text: string): SqlValue => text;
-const types = { getTypeParser: (oid: number) => parsers.get(oid) ?? asText };
+// Connection
 
 function toResult(result: pg.QueryResult<Row>): QueryResult {
   return { rows: result.rows, affected: result.command === 'SELECT' ? 0 : (result.rowCount ?? 0) };
 }
 
-// Connection
-
-const keepAliveDelayMs = 15_000;
-
-async function openClient(options: DriverOptions, database?: string): Promise<pg.Client> {
-  const address = parsePostgresUrl(options.url);
-  const client = new pg.Client({
-    host: address.host,
-    port: address.port,
-    user: address.user,
-    // A function, so that neither the environment nor a password file is asked when the URL has none.
-    password: address.password ?? (() => ''),
-    database: database ?? address.database,
-    ssl: await tlsConfig(address, options.tls),
-    application_name: address.parameters.application_name ?? 'switchyard',
-    connectionTimeoutMillis: options.pool.connectTimeoutMs,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: keepAliveDelayMs,
-    types,
-  });
-  // An idle connection that breaks is reported here; without a listener it would end the process.
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-    await client.query(sessionSetup(address, options.pool.statementTimeoutMs));
-  } catch (error) {
-    closeClient(client);
-    throw error;
-  }
-  return client;
-}
-
-function sessionSetup(address: Address, statementTimeoutMs: number): string {
-  const wanted = address.parameters.synchronous_commit;
-  const commit = wanted
-    ? `SET synchronous_commit = ${wanted}`
-    : `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
-  return `SET statement_timeout = ${Math.ceil(statementTimeoutMs)}; SET bytea_output = hex;
-    SET default_transaction_isolation = 'read committed'; ${commit}`;
-}
-
-/** Ends a client at once, whatever it is doing. */
-function closeClient(client: pg.Client): void {
-  client.end().catch(() => undefined);
+/** What the connections of one driver have in common. */
+interface Shared {
+  readonly texts: Texts;
+  /** Off where a pooler stands between, which may lose prepared statements. */
+  readonly canPrepare: boolean;
+  readonly processIds: Set<number>;
 }
 
 class PostgresConnection implements Connection {
   readonly #client: pg.Client;
-  readonly #texts: Texts | undefined;
+  readonly #shared: Shared;
+  /** The id of the server process behind it, as notifications name their sender. */
+  readonly #processId: number | undefined;
   #usable = true;
 
-  constructor(client: pg.Client, texts: Texts | undefined) {
+  constructor(client: pg.Client, shared: Shared) {
     this.#client = client;
-    this.#texts = texts;
+    this.#shared = shared;
+    // Not in the package's types.
+    this.#processId = (client as { readonly processID?: number }).processID;
+    if (this.#processId !== undefined) shared.processIds.add(this.#processId);
     const lost = () => {
       this.#usable = false;
     };
@@ -254,8 +84,8 @@ class PostgresConnection implements Connection {
   }
 
   async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
-    const prepared = this.#texts?.find(text) ?? { text: numberPlaceholders(text), name: undefined };
-    const { name } = prepared;
+    const prepared = this.#shared.texts.find(text);
+    const name = this.#shared.canPrepare ? prepared.name : undefined;
     const config = {
       text: prepared.text,
       values: [...params],
@@ -284,64 +114,14 @@ class PostgresConnection implements Connection {
 
   async close(): Promise<void> {
     this.#usable = false;
+    if (this.#processId !== undefined) this.#shared.processIds.delete(this.#processId);
     await this.#client.end().catch(() => undefined);
   }
 }
 
-// Faults
-
-const kinds: Readonly<Record<string, SqlFaultKind>> = {
-  '23505': 'unique-violation',
-  '40001': 'serialization',
-  '40P01': 'deadlock',
-  '55P03': 'busy',
-  '53300': 'busy',
-  '57014': 'timeout',
-  '53100': 'full',
-  '53400': 'full',
-  '25006': 'read-only',
-  '54000': 'too-large',
-  '57P01': 'disconnected',
-  '57P02': 'disconnected',
-  '57P03': 'disconnected',
-  '57P05': 'disconnected',
-  '25P03': 'disconnected',
-  '28000': 'refused',
-  '28P01': 'refused',
-  '3D000': 'refused',
-  '42501': 'refused',
-  ECONNREFUSED: 'disconnected',
-  ECONNRESET: 'disconnected',
-  ENOTFOUND: 'disconnected',
-  EAI_AGAIN: 'disconnected',
-  ETIMEDOUT: 'disconnected',
-  EPIPE: 'disconnected',
-  EHOSTUNREACH: 'disconnected',
-  ENETUNREACH: 'disconnected',
-};
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
-}
-
-/** Errors that pg makes itself have no code. */
-const lost = /^Connection terminated|^timeout expired|not queryable|closed|does not support SSL/;
-
-/** The kind of an error of pg. */
-export function classifyPostgres(error: unknown): SqlFaultKind {
-  const code = codeOf(error);
-  const kind = kinds[code];
-  if (kind !== undefined) return kind;
-  if (code.startsWith('08')) return 'disconnected';
-  if (code === '' && error instanceof Error && lost.test(error.message)) return 'disconnected';
-  if (/certificate|CERT/.test(code) || code === 'SELF_SIGNED_CERT_IN_CHAIN') return 'refused';
-  return 'other';
-}
-
 // Dialect
 
-function createEngine(): Engine {
-  const texts = new Texts();
+function createEngine(shared: Shared): Engine {
   return {
     classify: classifyPostgres,
     begin: {
@@ -351,68 +131,17 @@ function createEngine(): Engine {
     interruptible: true,
     lane: () => 'all',
     pool: (_lane, limits) => limits,
-    async connect(options) {
-      const usePrepared = parsePostgresUrl(options.url).parameters.prepared !== 'off';
-      return new PostgresConnection(await openClient(options), usePrepared ? texts : undefined);
-    },
+    connect: async (options) => new PostgresConnection(await openClient(options), shared),
   };
 }
 
-const reconnectDelayMs = { first: 100, max: 5_000 };
-
-/** Calls `onHint` for every notification and after each (re)connect, until aborted. */
-async function listen(options: DriverOptions, onHint: () => void, signal: AbortSignal): Promise<void> {
-  for (
-    let delayMs = reconnectDelayMs.first;
-    !signal.aborted;
-    delayMs = Math.min(delayMs * 2, reconnectDelayMs.max)
-  ) {
-    try {
-      await listenOnce(options, signal, {
-        onHint,
-        onConnected: () => {
-          delayMs = reconnectDelayMs.first;
-        },
-      });
-    } catch (error) {
-      // A URL that can never work is the caller's to know; the rest heals by trying again.
-      if (error instanceof SqlFault) throw error;
-    }
-    await pause(delayMs, signal);
-  }
-}
-
-async function listenOnce(
-  options: DriverOptions,
-  signal: AbortSignal,
-  handlers: { readonly onHint: () => void; readonly onConnected: () => void },
-): Promise<void> {
-  const client = await openClient(options);
-  const ended = new Promise<void>((resolve) => {
-    client.once('end', resolve);
-    client.once('error', () => resolve());
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-  try {
-    client.on('notification', handlers.onHint);
-    await client.query(`LISTEN ${channel}`);
-    handlers.onConnected();
-    handlers.onHint();
-    if (!signal.aborted) await ended;
-  } finally {
-    closeClient(client);
-  }
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    const onAbort = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
+function open(options: DriverOptions): Driver {
+  const processIds = new Set<number>();
+  const canPrepare = !/[?&]prepared=off(?:&|$)/.test(options.url);
+  const driver = createDriver(createEngine({ texts: new Texts(), canPrepare, processIds }), options);
+  const isOwn = (processId: number) => processIds.has(processId);
+  return Object.assign(driver, {
+    listen: (onHint: () => void, signal: AbortSignal) => listen({ driver: options, onHint, isOwn, signal }),
   });
 }
 
@@ -449,8 +178,5 @@ export const postgres: Dialect = Object.freeze({
   sql,
   can: { notify: true, keyBytesMax: 2048, parametersMax: 65_535 },
   createDatabase,
-  open: (options: DriverOptions) =>
-    Object.assign(createDriver(createEngine(), options), {
-      listen: (onHint: () => void, signal: AbortSignal) => listen(options, onHint, signal),
-    }),
+  open,
 });

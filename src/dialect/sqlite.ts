@@ -15,6 +15,7 @@ import {
   type SqlValue,
 } from './dialect.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
+import { refuse } from './url.ts';
 
 // SQL
 
@@ -57,10 +58,6 @@ export function parseSqliteUrl(text: string): string {
   } catch {
     refuse('a percent-encoded path in the SQLite URL', text);
   }
-}
-
-function refuse(expected: string, got: string): never {
-  throw new SqlFault('refused', `Expected ${expected}, got ${got}`);
 }
 
 // Statements: requests to the worker and its answers
@@ -137,6 +134,8 @@ function toRow(columns: readonly string[], values: readonly WireValue[]): Row {
 
 // Connection
 
+/** Threads for single SELECTs, so that a long one does not hold up the short ones. */
+const readersMax = 2;
 /** Another process's write lock is waited for this long, or the statement timeout if that is shorter. */
 const busyTimeoutMaxMs = 5_000;
 
@@ -279,8 +278,8 @@ const engine: Engine = {
   interruptible: false,
   // A single SELECT never waits for a read transaction, nor either of them for a writer.
   lane: (mode, use) => (mode === 'write' ? 'write' : use === 'transaction' ? 'snapshot' : 'read'),
-  pool: (_lane, { connectTimeoutMs, statementTimeoutMs }) => ({
-    connectionsMax: 1,
+  pool: (lane, { connectTimeoutMs, statementTimeoutMs }) => ({
+    connectionsMax: lane === 'read' ? readersMax : 1,
     connectTimeoutMs,
     statementTimeoutMs,
   }),

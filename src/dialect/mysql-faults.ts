@@ -1,0 +1,72 @@
+// Errors of MySQL, MariaDB, the mysql2 package and its socket in the terms of the seam. Used by mysql.ts.
+
+import type { SqlFaultKind } from './dialect.ts';
+
+const kinds: Readonly<Record<number, SqlFaultKind>> = {
+  1062: 'unique-violation',
+  1020: 'serialization',
+  1213: 'deadlock',
+  1040: 'busy',
+  1203: 'busy',
+  1205: 'busy',
+  1226: 'busy',
+  1461: 'busy',
+  1969: 'timeout',
+  3024: 'timeout',
+  1021: 'full',
+  1041: 'full',
+  1114: 'full',
+  1290: 'read-only',
+  1792: 'read-only',
+  1836: 'read-only',
+  1153: 'too-large',
+  1301: 'too-large',
+  1406: 'too-large',
+  1053: 'disconnected',
+  1077: 'disconnected',
+  1152: 'disconnected',
+  1158: 'disconnected',
+  1159: 'disconnected',
+  1160: 'disconnected',
+  1161: 'disconnected',
+  1184: 'disconnected',
+  1317: 'timeout',
+  1927: 'disconnected',
+  4031: 'disconnected',
+  1044: 'refused',
+  1045: 'refused',
+  1049: 'refused',
+  1129: 'refused',
+  1130: 'refused',
+  1142: 'refused',
+  1227: 'refused',
+  1251: 'refused',
+  1698: 'refused',
+};
+
+const lostCodes = new Set([
+  'PROTOCOL_CONNECTION_LOST',
+  'PROTOCOL_SEQUENCE_TIMEOUT',
+  'PROTOCOL_PACKETS_OUT_OF_ORDER',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ETIMEDOUT',
+  'EPIPE',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]);
+
+/** The kind of an error of mysql2. */
+export function classifyMysql(error: unknown): SqlFaultKind {
+  if (!(error instanceof Error)) return 'other';
+  const number = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
+  const kind = kinds[number];
+  if (kind !== undefined) return kind;
+  const code = 'code' in error ? String(error.code) : '';
+  if (lostCodes.has(code) || ('fatal' in error && error.fatal === true && number <= 0)) return 'disconnected';
+  if (/closed state|Connection lost/.test(error.message)) return 'disconnected';
+  if (code === 'HANDSHAKE_SSL_ERROR' || code === 'HANDSHAKE_NO_SSL_SUPPORT') return 'refused';
+  return 'other';
+}

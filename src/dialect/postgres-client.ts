@@ -1,0 +1,69 @@
+// One connection to Postgres through the pg package: opening, session settings, types. Used by postgres.ts and
+// postgres-listen.ts. Invariant: a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
+
+import pg from 'pg';
+import type { DriverOptions, SqlValue } from './dialect.ts';
+import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-url.ts';
+
+const bigintOf = (text: string) => BigInt(text);
+const parsers = new Map<number, (text: string) => SqlValue>([
+  [16, (text) => (text === 't' ? 1n : 0n)],
+  [17, (text) => Buffer.from(text.slice(2), 'hex')],
+  [20, bigintOf],
+  [21, bigintOf],
+  [23, bigintOf],
+  [26, bigintOf],
+  [700, Number],
+  [701, Number],
+  [1700, (text) => (/^-?\d+$/.test(text) ? BigInt(text) : text)],
+]);
+const asText = (text: string): SqlValue => text;
+/** Parses columns of every type that the store reads. */
+export const types = { getTypeParser: (oid: number) => parsers.get(oid) ?? asText };
+
+const keepAliveDelayMs = 15_000;
+
+/** A connected client, its session set up. Rejects with the package's error, or SqlFault for a URL that cannot work. */
+export async function openClient(options: DriverOptions, database?: string): Promise<pg.Client> {
+  const address = parsePostgresUrl(options.url);
+  const client = new pg.Client({
+    host: address.host,
+    port: address.port,
+    user: address.user,
+    // A function, so that neither the environment nor a password file is asked when the URL has none.
+    password: address.password ?? (() => ''),
+    database: database ?? address.database,
+    ssl: await postgresTls(address, options.tls),
+    application_name: address.parameters.application_name ?? 'switchyard',
+    connectionTimeoutMillis: options.pool.connectTimeoutMs,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: keepAliveDelayMs,
+    types,
+  });
+  // An idle connection that breaks is reported here; without a listener it would end the process.
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    // The connect timeout ends with the handshake; a server that hangs behind it must not hold the caller.
+    const text = sessionSetup(address, options.pool.statementTimeoutMs);
+    await client.query({ text, query_timeout: options.pool.connectTimeoutMs } as pg.QueryConfig);
+  } catch (error) {
+    closeClient(client);
+    throw error;
+  }
+  return client;
+}
+
+function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): string {
+  const wanted = address.parameters.synchronous_commit;
+  const commit = wanted
+    ? `SET synchronous_commit = ${wanted}`
+    : `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
+  return `SET statement_timeout = ${Math.ceil(statementTimeoutMs)}; SET bytea_output = hex;
+    SET default_transaction_isolation = 'read committed'; ${commit}`;
+}
+
+/** Ends a client at once, whatever it is doing. */
+export function closeClient(client: pg.Client): void {
+  client.end().catch(() => undefined);
+}
