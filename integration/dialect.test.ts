@@ -92,7 +92,7 @@ for (const engine of engines) {
       );
       const { rows } = await run(`SELECT ${sql.nowMs} AS now`);
       const now = rows[0]!['now'];
-      t.true(typeof now === 'bigint' && Math.abs(Number(now) - Date.now()) < 60_000, `${now}`);
+      t.true(typeof now === 'bigint' && Math.abs(Number(now) - Date.now()) < 60_000, String(now));
       const size = (await run(sql.size)).rows[0]!;
       t.true(typeof size['size'] === 'bigint' && size['size'] > 0n);
       t.true(typeof size['used'] === 'bigint' && size['used'] <= Number(size['size']));
