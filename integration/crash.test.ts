@@ -82,7 +82,7 @@ for (const engine of engines) {
         } catch (error) {
           if (!(error instanceof RpcError) || !lostCodes.has(error.code)) throw error;
           unknown.add(key);
-          await waitFor(() => gateway.running, { what: 'the gateway to run again' });
+          await waitFor(async () => (await client.status()).raftTerm > 0n, { what: 'the gateway to serve again' });
         }
       }
     };
