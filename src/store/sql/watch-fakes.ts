@@ -68,6 +68,8 @@ export class FakeLog implements LogReader {
   readonly #live = new Map<string, KeyValue>();
   revision = 1n;
   compactRevision = 0n;
+  /** The next read to look sees the log as of this revision. */
+  snapshot: Revision | undefined;
   /** Reads reject while set. */
   fault: Error | undefined;
   /** Awaited by each read before it looks. */
@@ -113,7 +115,9 @@ export class FakeLog implements LogReader {
     this.reads.push(query);
     await this.gate?.();
     if (this.fault !== undefined) throw this.fault;
-    const { revision, compactRevision } = this;
+    const { compactRevision } = this;
+    const revision = this.snapshot ?? this.revision;
+    this.snapshot = undefined;
     if (query.after < compactRevision - 1n) throw new EtcdError('compacted', { compactRevision });
     const through = query.through === undefined || query.through > revision ? revision : query.through;
     const events: Event[] = [];
