@@ -1,0 +1,416 @@
+// The hub over a feed that the test drives, and, with random histories, over the real feed and a log in memory: every
+// watcher gets exactly the events of its range, in order, whole revisions, and no mark ahead of what it got.
+
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import type { EtcdError } from '../../etcd/errors.ts';
+import type { WatchCreateRequest } from '../../etcd/types.ts';
+import { silentLogger } from '../../lib/log.ts';
+import { createChangeFeed } from './change-feed.ts';
+import {
+  brokenGuarantees,
+  FakeClock,
+  FakeFeed,
+  FakeLog,
+  Recorder,
+  turn,
+  until,
+  watchRequest,
+} from './watch-fakes.ts';
+import { createWatchHub } from './watch-hub.ts';
+
+function setUp(t: ExecutionContext, ring = { eventsMax: 1000, bytesMax: 1024 * 1024 }) {
+  const log = new FakeLog();
+  const feed = new FakeFeed(log);
+  const clock = new FakeClock();
+  const hub = createWatchHub({ reader: log, feed, clock, logger: silentLogger, ring });
+  t.teardown(() => hub.close());
+  const watch = async (pattern: string, options: Partial<WatchCreateRequest> = {}) => {
+    const request = watchRequest(pattern, options);
+    const abort = new AbortController();
+    const recorder = new Recorder(await hub.watch(request, abort.signal), request);
+    return { recorder, abort };
+  };
+  return { log, feed, clock, hub, watch };
+}
+
+/** Pulls until nothing more comes. */
+async function drain(recorder: Recorder): Promise<void> {
+  let quiet = 0;
+  let count = recorder.batches.length;
+  while (quiet < 5 && !recorder.ended) {
+    recorder.pull();
+    await turn();
+    quiet = recorder.batches.length === count ? quiet + 1 : 0;
+    count = recorder.batches.length;
+  }
+}
+
+test('a watch from now gets what comes after it, in its range only', async (t) => {
+  const { log, feed, hub, watch } = setUp(t);
+  log.commit('/a/1');
+  const { recorder } = await watch('/a/*');
+  const point = await watch('/a/2');
+  t.is(recorder.watch.createdRevision, 2n);
+  log.commit('/a/2', '/b/1', '/a/3');
+  log.commit('/b/2');
+  log.commit({ key: '/a/2', isDelete: true });
+  feed.publish();
+  await drain(recorder);
+  await drain(point.recorder);
+  t.deepEqual(recorder.keys, ['/a/2@3', '/a/3@3', '-/a/2@5']);
+  t.deepEqual(point.recorder.keys, ['/a/2@3', '-/a/2@5']);
+  t.deepEqual(brokenGuarantees(recorder, log.events), []);
+  t.is(recorder.events[2]!.prevKv?.modRevision, 3n);
+  t.deepEqual(hub.counts(), { synced: 2, behind: 0 });
+});
+
+test('a watch from the past reads the log, then the ring, then follows', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  for (let n = 2; n <= 5; n++) log.commit(`/a/${n}`);
+  const { recorder } = await watch('/a/*', { startRevision: 3n });
+  log.commit('/a/6');
+  feed.publish();
+  await drain(recorder);
+  log.commit('/a/7');
+  feed.publish();
+  await drain(recorder);
+  t.deepEqual(recorder.keys, ['/a/3@3', '/a/4@4', '/a/5@5', '/a/6@6', '/a/7@7']);
+  t.deepEqual(brokenGuarantees(recorder, log.events), []);
+  const reads = log.reads.length;
+  const late = await watch('/a/*', { startRevision: 6n });
+  await drain(late.recorder);
+  t.deepEqual(late.recorder.keys, ['/a/6@6', '/a/7@7']);
+  t.is(log.reads.length, reads, 'from the ring alone');
+});
+
+test('a watch from the future gets nothing earlier, and no mark below its start', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const { recorder } = await watch('/a/*', { startRevision: 4n });
+  recorder.watch.requestProgress();
+  log.commit('/a/2');
+  feed.publish();
+  await until(() => feed.asked === 1);
+  feed.answer();
+  await drain(recorder);
+  t.deepEqual(recorder.batches, []);
+  log.commit('/a/3');
+  log.commit('/a/4');
+  feed.publish();
+  await drain(recorder);
+  t.deepEqual(recorder.keys, ['/a/4@4']);
+  t.deepEqual(recorder.marks, [4n]);
+});
+
+test("filters and prevKv are the watcher's own", async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const puts = await watch('/a/*', { filters: ['nodelete'] });
+  const deletes = await watch('/a/*', { filters: ['noput'], prevKv: false });
+  log.commit('/a/1');
+  log.commit({ key: '/a/1', isDelete: true });
+  feed.publish();
+  await drain(puts.recorder);
+  await drain(deletes.recorder);
+  t.deepEqual(puts.recorder.keys, ['/a/1@2']);
+  t.deepEqual(deletes.recorder.keys, ['-/a/1@3']);
+  t.is(deletes.recorder.events[0]!.prevKv, undefined);
+});
+
+test('a slow watcher falls behind, is bounded, catches up and loses nothing', async (t) => {
+  const { log, feed, hub, watch } = setUp(t, { eventsMax: 100, bytesMax: 1024 * 1024 });
+  const slow = await watch('/a/*');
+  const fast = await watch('/a/*');
+  for (let round = 0; round < 30; round++) {
+    for (let n = 0; n < 100; n++) log.commit(`/a/${n}`);
+    feed.publish();
+    await drain(fast.recorder);
+  }
+  t.deepEqual(hub.counts(), { synced: 1, behind: 1 });
+  await drain(slow.recorder);
+  t.deepEqual(hub.counts(), { synced: 2, behind: 0 });
+  for (const { recorder } of [slow, fast]) {
+    t.is(recorder.events.length, 3000);
+    t.deepEqual(brokenGuarantees(recorder, log.events), []);
+  }
+});
+
+test('a start below the compact revision, and a lagging watcher, end with compacted', async (t) => {
+  const { log, feed, hub, watch } = setUp(t, { eventsMax: 10, bytesMax: 1024 * 1024 });
+  const behind = await watch('/a/*');
+  for (let n = 0; n < 3000; n++) log.commit(`/a/${n}`);
+  feed.publish(2000n);
+  feed.publish(2500n);
+  feed.publish();
+  t.is(hub.counts().behind, 1);
+  log.compactRevision = 2900n;
+  const early = await watch('/a/*', { startRevision: 2899n });
+  await drain(early.recorder);
+  t.like(early.recorder.error, { reason: 'compacted', compactRevision: 2900n });
+  t.deepEqual(early.recorder.batches, []);
+  await drain(behind.recorder);
+  t.like(behind.recorder.error, { reason: 'compacted', compactRevision: 2900n });
+  t.deepEqual(brokenGuarantees(behind.recorder, log.events), [], 'what it got before was right');
+  const atIt = await watch('/a/*', { startRevision: 2900n });
+  await drain(atIt.recorder);
+  t.is(atIt.recorder.error, undefined);
+  t.is(atIt.recorder.events[0]!.kv.modRevision, 2900n);
+  t.deepEqual(brokenGuarantees(atIt.recorder, log.events), []);
+});
+
+test('a feed that lost history ends those who need it, and only them', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const lagging = await watch('/a/*');
+  const ahead = await watch('/a/*', { startRevision: 30n });
+  for (let n = 0; n < 20; n++) log.commit(`/a/${n}`);
+  feed.compacted(10n);
+  await drain(lagging.recorder);
+  t.like(lagging.recorder.error, { reason: 'compacted', compactRevision: 10n });
+  feed.publish();
+  for (let n = 0; n < 20; n++) log.commit(`/a/${n}`);
+  feed.publish();
+  await drain(ahead.recorder);
+  t.is(ahead.recorder.error, undefined);
+  t.deepEqual(brokenGuarantees(ahead.recorder, log.events), []);
+});
+
+test('a mark comes after what is queued, and once for several requests', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const { recorder } = await watch('/a/*');
+  log.commit('/a/1');
+  feed.publish();
+  recorder.watch.requestProgress();
+  recorder.watch.requestProgress();
+  log.commit('/b/1');
+  feed.publish();
+  await until(() => feed.asked === 1);
+  feed.answer();
+  await drain(recorder);
+  t.deepEqual(recorder.keys, ['/a/1@2']);
+  t.deepEqual(recorder.marks, [3n]);
+  t.deepEqual(brokenGuarantees(recorder, log.events), []);
+});
+
+test('the feed runs for watchers only, and a while longer', async (t) => {
+  const { log, feed, clock, hub, watch } = setUp(t);
+  t.false(feed.running);
+  const first = await watch('/a/*');
+  t.true(feed.running);
+  first.abort.abort();
+  await drain(first.recorder);
+  t.true(first.recorder.ended);
+  t.is(first.recorder.error, undefined);
+  clock.advance(29_000);
+  await turn();
+  t.true(feed.running);
+  const second = await watch('/a/*');
+  clock.advance(60_000);
+  await turn();
+  t.true(feed.running);
+  await second.recorder.stop();
+  t.deepEqual(hub.counts(), { synced: 0, behind: 0 });
+  clock.advance(31_000);
+  await until(() => !feed.running);
+  log.commit('/a/unseen');
+  const third = await watch('/a/*');
+  log.commit('/a/seen');
+  feed.publish();
+  await drain(third.recorder);
+  t.deepEqual(third.recorder.keys, ['/a/seen@3']);
+});
+
+test('closing ends every watch with stopped', async (t) => {
+  const { hub, watch } = setUp(t);
+  const { recorder } = await watch('/a/*');
+  recorder.pull();
+  hub.close();
+  await drain(recorder);
+  t.like(recorder.error, { reason: 'stopped' });
+  const refused = await t.throwsAsync<EtcdError>(watch('/a/*'));
+  t.is(refused.reason, 'stopped');
+});
+
+test('an outage of the log makes a watcher wait, not end', async (t) => {
+  const { log, feed, clock, watch } = setUp(t);
+  for (let n = 2; n <= 5; n++) log.commit(`/a/${n}`);
+  const { recorder } = await watch('/a/*', { startRevision: 2n });
+  feed.publish();
+  log.fault = new Error('connection refused');
+  await drain(recorder);
+  t.false(recorder.ended);
+  log.fault = undefined;
+  clock.advance(5000);
+  await drain(recorder);
+  t.deepEqual(brokenGuarantees(recorder, log.events), []);
+  t.is(recorder.events.length, 4);
+});
+
+// Random histories.
+
+type Step =
+  | {
+      readonly kind: 'commit';
+      readonly keys: readonly string[];
+      readonly by: 'own' | 'other';
+      readonly isDelete: boolean;
+    }
+  | { readonly kind: 'watch'; readonly pattern: string; readonly back: number }
+  | { readonly kind: 'pull' | 'stop' | 'progress'; readonly which: number }
+  | { readonly kind: 'compact'; readonly back: number }
+  | { readonly kind: 'outage' | 'hint' | 'advance' | 'turn' };
+
+const key = fc.constantFrom('/a/1', '/a/2', '/a/10', '/b/1', '/b', '/a');
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constant('commit' as const),
+      keys: fc.uniqueArray(key, { minLength: 1, maxLength: 4 }),
+      by: fc.constantFrom('own' as const, 'own' as const, 'other' as const),
+      isDelete: fc.boolean(),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant('watch' as const),
+      pattern: fc.constantFrom('/a/*', '/a/1', '/*', '/b*', '/a/1*'),
+      back: fc.integer({ min: -3, max: 12 }),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        'pull' as const,
+        'pull' as const,
+        'pull' as const,
+        'progress' as const,
+        'stop' as const,
+      ),
+      which: fc.nat(20),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('compact' as const), back: fc.nat(15) }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        'hint' as const,
+        'advance' as const,
+        'turn' as const,
+        'turn' as const,
+        'outage' as const,
+      ),
+    }),
+  },
+);
+
+/** Plays a history against a hub with the real feed; gives what was broken. */
+async function play(steps: readonly Step[]): Promise<string[]> {
+  const log = new FakeLog();
+  const clock = new FakeClock();
+  const feed = createChangeFeed({ reader: log, driver: {}, clock, logger: silentLogger });
+  const hub = createWatchHub({
+    reader: log,
+    feed,
+    clock,
+    logger: silentLogger,
+    ring: { eventsMax: 8, bytesMax: 1024 * 1024 },
+  });
+  const recorders: Recorder[] = [];
+  const opening: Promise<void>[] = [];
+  const open = async (request: WatchCreateRequest) => {
+    try {
+      recorders.push(new Recorder(await hub.watch(request, new AbortController().signal), request));
+    } catch (error) {
+      // An outage at the moment of the call is the caller's to hear of.
+      if (error !== outage) throw error;
+    }
+  };
+  const outage = new Error('outage');
+  // Every read takes a turn before it looks, so that commits and offers overtake it.
+  log.gate = turn;
+  for (const next of steps) {
+    const recorder =
+      'which' in next && recorders.length > 0 ? recorders[next.which % recorders.length] : undefined;
+    switch (next.kind) {
+      case 'commit': {
+        const after = log.revision;
+        const through = log.commit(...next.keys.map((name) => ({ key: name, isDelete: next.isDelete })));
+        const events = log.events.filter(({ kv }) => kv.modRevision > after);
+        if (next.by === 'own') feed.offer({ after, through, events });
+        break;
+      }
+      case 'watch': {
+        const start = log.revision + 1n - BigInt(next.back);
+        opening.push(
+          open(watchRequest(next.pattern, { startRevision: next.back === 0 || start < 1n ? 0n : start })),
+        );
+        break;
+      }
+      case 'pull':
+        recorder?.pull();
+        break;
+      case 'progress':
+        recorder?.watch.requestProgress();
+        break;
+      case 'stop':
+        await recorder?.stop();
+        break;
+      case 'compact': {
+        const revision = log.revision - BigInt(next.back);
+        if (revision > log.compactRevision) log.compactRevision = revision;
+        break;
+      }
+      case 'outage':
+        log.fault = log.fault === undefined ? outage : undefined;
+        break;
+      case 'hint':
+        feed.hint();
+        break;
+      case 'advance':
+        clock.advance(100);
+        break;
+      case 'turn':
+        await turn();
+        break;
+    }
+  }
+  log.fault = undefined;
+  await Promise.all(opening);
+  for (const recorder of recorders) recorder.watch.requestProgress();
+  const isDone = (recorder: Recorder) =>
+    recorder.ended ||
+    (recorder.batches.at(-1)?.revision ?? 0n) >= log.revision ||
+    recorder.start > log.revision;
+  // Everybody gets everything in the end.
+  for (let round = 0; round < 300 && !recorders.every(isDone); round++) {
+    clock.advance(3000);
+    for (const recorder of recorders) recorder.pull();
+    await turn();
+  }
+  const broken = recorders.flatMap((recorder) => {
+    const { error } = recorder;
+    const found = brokenGuarantees(recorder, log.events);
+    if (error !== undefined && (error as EtcdError).reason !== 'compacted')
+      found.push(`ended by ${(error as Error).message}`);
+    if (!isDone(recorder)) found.push(`stuck at ${recorder.batches.at(-1)?.revision} of ${log.revision}`);
+    return found;
+  });
+  hub.close();
+  return broken;
+}
+
+for (const seed of [1, 20_260_101, 777_777_777]) {
+  test(`every watcher gets its events in any history (seed ${seed})`, async (t) => {
+    t.timeout(60_000);
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 80 }), async (steps) => {
+        const broken = await play(steps);
+        if (broken.length > 0) throw new Error(broken.join('\n'));
+      }),
+      { seed, numRuns: 300 },
+    );
+    t.pass();
+  });
+}
