@@ -98,7 +98,12 @@ const alphabet = ['a', 'b', 'A', '/', '\0', '\u00ff', '\u0080'];
 const keyArbitrary = fc
   .array(fc.constantFrom(...alphabet), { minLength: 1, maxLength: 3 })
   .map((bytes) => Buffer.from(bytes.join(''), 'latin1'));
-const changeArbitrary = fc.record({
+interface Change {
+  readonly keys: readonly Buffer[];
+  readonly isDelete: boolean;
+  readonly value: string;
+}
+const changeArbitrary: fc.Arbitrary<Change> = fc.record({
   keys: fc.uniqueArray(keyArbitrary, { minLength: 1, maxLength: 3, comparator: (a, b) => a.equals(b) }),
   isDelete: fc.boolean(),
   value: fc.string({ maxLength: 3 }),
@@ -127,7 +132,7 @@ function requestArbitrary({ from, to }: { from: Revision; to: Revision }): fc.Ar
 }
 
 /** Applies the changes to the store, one txn each, and gives what the store must now hold at each revision. */
-async function written(on: Opened, changes: readonly fc.TypeOfArbitrary<typeof changeArbitrary>[]) {
+async function written(on: Opened, changes: readonly Change[]) {
   const history: History = new Map([[1n, []]]);
   for (const { keys, isDelete, value } of changes) {
     const success = keys.map((key) => (isDelete ? op.delete(key) : op.put(key, value)));

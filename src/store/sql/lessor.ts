@@ -228,7 +228,7 @@ class SqlLessor implements Lessor {
   /** Lets what is over expire, some at a time; true when there is more. */
   async #expire(): Promise<boolean> {
     const { driver, clock, logger, revoke } = this.#options;
-    const longest = BigInt(Math.floor(this.#presence.sinceStartMs / 1000));
+    const longest = BigInt(Math.floor(this.#presence.sinceStartMs(clock.now()) / 1000));
     const { rows } = await driver.query(this.#statements.selectOver, [longest], this.#stop.signal);
     this.#presence.seen(clock.now());
     const ripe = rows.filter((row) => this.#presence.covers(Number(int64(row, 'ttl_seconds')) * 1000));

@@ -29,10 +29,10 @@ export class Presence {
     this.#interruptions.push({ endedAt: at, lengthMs });
   }
 
-  /** Milliseconds since the first answer, until the last one. No lease with a longer TTL is ripe. */
-  get sinceStartMs(): number {
+  /** Milliseconds from the first answer until `at`. No lease with a longer TTL is ripe. */
+  sinceStartMs(at: number): number {
     const first = this.#interruptions[0];
-    return first === undefined || this.#lastSeenAt === undefined ? 0 : this.#lastSeenAt - first.endedAt;
+    return first === undefined ? 0 : at - first.endedAt;
   }
 
   /**
