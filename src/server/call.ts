@@ -103,9 +103,28 @@ function textMetadata(metadata: Metadata): RawMetadata {
 /** Makes adapters that share a logger, the counters and the shutdown signal. */
 export class CallAdapters {
   readonly #options: CallOptions;
+  #streamsOpen = 0;
+  #callsOpen = 0;
+  #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(options: CallOptions) {
     this.#options = options;
+  }
+
+  get streamsOpen(): number {
+    return this.#streamsOpen;
+  }
+
+  /** Resolves when no call and no stream is under way. */
+  idle(): Promise<void> {
+    if (this.#callsOpen + this.#streamsOpen === 0) return Promise.resolve();
+    return (this.#idle ??= Promise.withResolvers()).promise;
+  }
+
+  #ended(): void {
+    if (this.#callsOpen + this.#streamsOpen > 0) return;
+    this.#idle?.resolve();
+    this.#idle = undefined;
   }
 
   /** A unary RPC. */
@@ -114,6 +133,7 @@ export class CallAdapters {
       const started = performance.now();
       const abort = new AbortController();
       call.on('cancelled', () => abort.abort());
+      this.#callsOpen++;
       let metadata: RawMetadata | undefined;
       const context: CallContext = {
         method,
@@ -122,13 +142,18 @@ export class CallAdapters {
           return (metadata ??= textMetadata(call.metadata));
         },
       };
+      const done = () => {
+        this.#callsOpen--;
+        this.#ended();
+      };
       const succeed = (response: Buffer) => {
         this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
         callback(null, response);
+        done();
       };
       const fail = (error: unknown) => {
-        const status = this.#failed(method, error, abort.signal.aborted, started);
-        callback(status);
+        callback(this.#failed(method, error, abort.signal.aborted, started));
+        done();
       };
       try {
         handler(call.request, context).then(succeed, fail);
@@ -176,6 +201,7 @@ export class CallAdapters {
     if (shutdown.aborted) stop();
     shutdown.addEventListener('abort', stop, { once: true });
     metrics.streamOpened(method);
+    this.#streamsOpen++;
     const finish = (error?: unknown) => {
       const cancelled = abort.signal.aborted;
       shutdown.removeEventListener('abort', stop);
@@ -186,6 +212,8 @@ export class CallAdapters {
         metrics.finished(method, grpcCode.ok, performance.now() - started);
         call.end();
       } else call.emit('error', this.#failed(method, error, cancelled, started));
+      this.#streamsOpen--;
+      this.#ended();
     };
     const context = { method, metadata: textMetadata(metadata), signal: abort.signal };
     Promise.race([handler(stream, context), stopped.promise]).then(() => finish(), finish);

@@ -4,6 +4,7 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
+import type { Router } from '../router/router.ts';
 import type { RpcMetrics } from './metrics.ts';
 import type { Readiness, StoreHealth } from './readiness.ts';
 import { emulatedEtcdVersion } from '../etcd/version.ts';
@@ -11,6 +12,7 @@ import { emulatedEtcdVersion } from '../etcd/version.ts';
 export interface HttpOptions {
   readonly readiness: Readiness;
   readonly metrics: RpcMetrics;
+  readonly router: Router;
   readonly logger: Logger;
   /** switchyard's own version. */
   readonly version: string;
@@ -60,7 +62,7 @@ async function version({ readiness, version: own }: HttpOptions): Promise<Answer
   return json(200, { etcdserver, etcdcluster, switchyard: own });
 }
 
-function metrics({ metrics: rpc, readiness }: HttpOptions): Answer {
+function metrics({ metrics: rpc, readiness, router }: HttpOptions): Answer {
   const lines = ['# TYPE switchyard_store_up gauge'];
   for (const { store, failure } of readiness.latest()) {
     lines.push(
@@ -76,6 +78,9 @@ function metrics({ metrics: rpc, readiness }: HttpOptions): Answer {
       if (status !== undefined) lines.push(`${name}{store="${store.name}"} ${status[field]}`);
     }
   }
+  lines.push('# TYPE switchyard_placement_mismatch gauge');
+  for (const { root, recorded, wished } of router.mismatches())
+    lines.push(`switchyard_placement_mismatch{root="${root}",recorded="${recorded}",wished="${wished}"} 1`);
   return text(200, `${rpc.render()}${lines.join('\n')}\n`);
 }
 

@@ -27,8 +27,8 @@ export interface ListenerOptions {
 export interface Listener {
   /** Where it listens: with the real port where 0 was asked for. */
   readonly url: string;
-  /** Takes no new connections. */
-  stopAccepting(): void;
+  /** Takes no new connections and ends those that do not speak HTTP/2; resolves when the last connection is closed. */
+  stopAccepting(): Promise<void>;
   /** Ends every connection there is, at once. */
   destroy(): void;
 }
@@ -37,8 +37,18 @@ export interface Listener {
 export async function listen(options: ListenerOptions): Promise<Listener> {
   const { url, logger } = options;
   const sockets = new Set<Socket>();
+  /** Those that do not speak HTTP/2, or not yet. */
+  const others = new Set<Socket>();
   const http = createHttpServer(options.handleHttp);
-  const server = createServer(options, (socket) => classify(socket, options, http));
+  const injectHttp2 = (socket: Socket) => {
+    others.delete(socket);
+    options.injectHttp2(socket);
+  };
+  const server = createServer(options, (socket) => {
+    others.add(socket);
+    socket.once('close', () => others.delete(socket));
+    classify(socket, { injectHttp2, handOverHttp: () => http.emit('connection', socket) });
+  });
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
@@ -58,9 +68,10 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   return {
     url: listenText(url.scheme, url.host, port),
     stopAccepting: () => {
-      server.close();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       options.tls?.offChange(server as TlsServer);
-      http.close();
+      for (const socket of others) socket.destroy();
+      return closed;
     },
     destroy: () => {
       for (const socket of sockets) socket.destroy();
@@ -92,28 +103,32 @@ function createServer(options: ListenerOptions, onConnection: (socket: Socket) =
 }
 
 /** Looks at the first bytes without taking them. */
-function classify(socket: Socket, options: ListenerOptions, http: ReturnType<typeof createHttpServer>): void {
+function classify(
+  socket: Socket,
+  options: { readonly injectHttp2: (socket: Socket) => void; readonly handOverHttp: () => void },
+): void {
   const giveUp = () => socket.destroy();
   socket.setTimeout(firstBytesTimeoutMs, giveUp);
+  let seen: Buffer = Buffer.alloc(0);
   const look = () => {
     const chunk = socket.read() as Buffer | null;
     if (chunk === null) {
-      if (socket.readableEnded || socket.destroyed) return;
-      socket.once('readable', look);
+      if (!socket.readableEnded && !socket.destroyed) socket.once('readable', look);
       return;
     }
-    socket.unshift(chunk);
-    const length = Math.min(chunk.length, http2Preface.length);
-    const matches = chunk.subarray(0, length).equals(http2Preface.subarray(0, length));
-    // What may still become either is looked at again when more has come.
+    seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+    const length = Math.min(seen.length, http2Preface.length);
+    const matches = seen.subarray(0, length).equals(http2Preface.subarray(0, length));
+    // What may still become either is kept until it is decided; given back at once it would be readable again at once.
     if (matches && length < http2Preface.length) {
       socket.once('readable', look);
       return;
     }
+    socket.unshift(seen);
     socket.setTimeout(0);
     socket.off('timeout', giveUp);
     if (matches) options.injectHttp2(socket);
-    else http.emit('connection', socket);
+    else options.handOverHttp();
   };
   socket.once('readable', look);
 }

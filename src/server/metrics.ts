@@ -47,13 +47,6 @@ export class RpcMetrics {
     this.#streams.set(method, (this.#streams.get(method) ?? 1) - 1);
   }
 
-  /** Streams open now, of all methods. */
-  get streamsOpen(): number {
-    let open = 0;
-    for (const count of this.#streams.values()) open += count;
-    return open;
-  }
-
   /** The Prometheus text of everything counted. */
   render(): string {
     const lines = ['# TYPE switchyard_rpc_handled_total counter'];

@@ -31,6 +31,8 @@ import { createWatchService } from './watch.ts';
 const receiveBytesMax = 8 * 1024 * 1024;
 /** How long the status of an ended stream may take to leave before its connection is told to close. */
 const statusGraceMs = 100;
+/** How long clients may take to close their connections once all calls are done. */
+const closeTimeoutMs = 1_000;
 
 export interface ServerOptions {
   readonly router: Router;
@@ -92,6 +94,7 @@ function implement(
 interface Parts {
   readonly readiness: Readiness;
   readonly metrics: RpcMetrics;
+  readonly adapters: CallAdapters;
   /** Aborted when the server drains. */
   readonly shutdown: AbortController;
   readonly identity: Identity;
@@ -99,15 +102,14 @@ interface Parts {
 }
 
 function createGrpcServer(options: ServerOptions, parts: Parts): Server {
-  const { router, logger, progressNotifyIntervalMs, onBroken } = options;
-  const { readiness, metrics, identity } = parts;
+  const { router, logger, progressNotifyIntervalMs } = options;
+  const { readiness, adapters, identity } = parts;
   // What is not set is as it must be: streams without limit, client pings of any frequency.
   const grpc = new Server({
     'grpc.max_receive_message_length': receiveBytesMax,
     'grpc.max_send_message_length': -1,
     'grpc.enable_channelz': 0,
   });
-  const adapters = new CallAdapters({ logger, metrics, shutdown: parts.shutdown.signal, onBroken });
   const serviceOptions: ServiceOptions = { router, identity, logger, progressNotifyIntervalMs };
   const handlers: Record<keyof typeof services, Service> = {
     KV: createKvService(serviceOptions),
@@ -130,10 +132,10 @@ interface Bound {
 
 /** Every address, or none: what was bound is released when one cannot be. */
 async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Promise<Bound> {
-  const { logger, version } = options;
+  const { router, logger, version } = options;
   const { readiness, metrics, shutdown, tls } = parts;
   const draining = () => shutdown.signal.aborted;
-  const handleHttp = createHttpHandler({ readiness, metrics, logger, version, draining });
+  const handleHttp = createHttpHandler({ readiness, metrics, router, logger, version, draining });
   // grpc-js gets connections that speak HTTP/2 already; TLS is ended by the listener.
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const injectHttp2 = (socket: Socket) => injector.injectConnection(socket);
@@ -146,21 +148,38 @@ async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Prom
     for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleHttp));
     return bound;
   } catch (error) {
-    for (const listener of bound.clients) listener.stopAccepting();
+    // Nobody is connected yet.
+    await Promise.all(bound.clients.map((listener) => listener.stopAccepting()));
     for (const listener of bound.metrics) listener.close();
     throw error;
   }
 }
 
-/** Resolves when all calls have ended and the connections with them, or after `timeoutMs`. */
-function shutDown(grpc: Server, timeoutMs: number): Promise<'finished' | 'late'> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(() => resolve('late'), timeoutMs);
-    grpc.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve('finished');
-    });
-  });
+/** Whether `work` was done before `timeoutMs` were over. */
+async function inTime(work: Promise<unknown>, timeoutMs: number): Promise<'done' | 'late'> {
+  const late = Promise.withResolvers<'late'>();
+  const timer = setTimeout(() => late.resolve('late'), timeoutMs);
+  const outcome = await Promise.race([work.then(() => 'done' as const), late.promise]);
+  clearTimeout(timer);
+  return outcome;
+}
+
+/** See RunningServer.drain; what is left is released by the caller. */
+async function drain(options: ServerOptions, parts: Parts, grpc: Server, bound: Bound): Promise<void> {
+  const { adapters, shutdown } = parts;
+  const closed = Promise.all(bound.clients.map((listener) => listener.stopAccepting()));
+  const streams = adapters.streamsOpen;
+  shutdown.abort();
+  // A client that is told to go away before its streams have ended takes them for broken.
+  if (streams > 0) await inTime(closed, statusGraceMs);
+  // Tells every client to go away. Its callback says nothing: Node 24's http2 marks sessions as closed that still have
+  // calls, and grpc-js 1.14 believes it.
+  grpc.tryShutdown(() => undefined);
+  const outcome = await inTime(adapters.idle(), options.drainTimeoutMs);
+  if (outcome === 'late') options.logger.warn('calls cut off', { waitedMs: options.drainTimeoutMs });
+  else await inTime(closed, closeTimeoutMs);
+  for (const listener of bound.clients) listener.destroy();
+  for (const listener of bound.metrics) listener.close();
 }
 
 /** Registers the services and starts to listen. @throws TlsFileError, or the system's error when an address cannot be bound. */
@@ -171,7 +190,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const shutdown = new AbortController();
   const clientUrls = [...options.advertiseClientUrls];
   const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
-  const parts: Parts = { readiness, metrics: new RpcMetrics(), shutdown, identity, tls };
+  const metrics = new RpcMetrics();
+  const adapters = new CallAdapters({
+    logger,
+    metrics,
+    shutdown: shutdown.signal,
+    onBroken: options.onBroken,
+  });
+  const parts: Parts = { readiness, metrics, adapters, shutdown, identity, tls };
   const grpc = createGrpcServer(options, parts);
   const release = () => {
     grpc.forceShutdown();
@@ -187,18 +213,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
   if (clientUrls.length === 0) clientUrls.push(...bound.clients.map(({ url }) => url));
 
-  const stop = async () => {
-    for (const listener of bound.clients) listener.stopAccepting();
-    const grace = parts.metrics.streamsOpen === 0 ? 0 : statusGraceMs;
-    shutdown.abort();
-    // A client that is told to go away before its streams have ended takes them for broken.
-    if (grace > 0) await clock.sleep(grace);
-    const outcome = await shutDown(grpc, options.drainTimeoutMs);
-    if (outcome === 'late') logger.warn('calls cut off', { waitedMs: options.drainTimeoutMs });
-    for (const listener of bound.clients) listener.destroy();
-    for (const listener of bound.metrics) listener.close();
-    release();
-  };
+  const stop = () => drain(options, parts, grpc, bound).finally(release);
   let stopping: Promise<void> | undefined;
   return {
     clientUrls: bound.clients.map(({ url }) => url),

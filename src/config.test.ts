@@ -1,0 +1,105 @@
+// Flags and their environment twins, and what is said about mistakes.
+
+import test from 'ava';
+import { environmentTwin, flagHelp, readConfig, UsageError } from './config.ts';
+
+const host = { name: 'here', logsTo: 'elsewhere' } as const;
+const read = (args: string[], env: NodeJS.ProcessEnv = {}) => readConfig(args, env, host);
+
+test('config: defaults listen on loopback and log JSON', (t) => {
+  const config = read([]);
+  t.deepEqual(
+    config.listenClientUrls.map(({ text }) => text),
+    ['http://127.0.0.1:2379'],
+  );
+  t.like(config, {
+    name: 'here',
+    keyPrefix: '/registry',
+    logLevel: 'info',
+    logFormat: 'json',
+    progressNotifyIntervalMs: 600_000,
+    topology: { path: 'topology/topology.yml', given: 'by-default' },
+  });
+  t.is(readConfig([], {}, { name: 'x', logsTo: 'terminal' }).logFormat, 'text');
+});
+
+test('config: a flag wins over its twin, a twin over the default', (t) => {
+  const env = { SWITCHYARD_KEY_PREFIX: '/twin/', SWITCHYARD_LOG_LEVEL: 'debug' };
+  t.is(environmentTwin('key-prefix'), 'SWITCHYARD_KEY_PREFIX');
+  t.is(read([], env).keyPrefix, '/twin');
+  t.is(read(['--key-prefix=/flag'], env).keyPrefix, '/flag');
+  t.is(read(['--key-prefix', '/flag'], env).logLevel, 'debug');
+});
+
+test('config: several addresses, IPv6 and no metrics at all', (t) => {
+  const config = read([
+    '--listen-client-urls',
+    'http://127.0.0.1:1,http://[::1]:2',
+    '--listen-metrics-urls',
+    '',
+    '--drain-timeout=2.5s',
+  ]);
+  t.deepEqual(
+    config.listenClientUrls.map(({ host: name, port }) => [name, port]),
+    [
+      ['127.0.0.1', 1],
+      ['::1', 2],
+    ],
+  );
+  t.deepEqual(config.listenMetricsUrls, []);
+  t.is(config.drainTimeoutMs, 2_500);
+});
+
+test('config: remote addresses without TLS need a word from the operator', (t) => {
+  const remote = ['--listen-client-urls', 'http://0.0.0.0:2379'];
+  const error = t.throws(() => read(remote), { instanceOf: UsageError });
+  t.regex(error.message, /^Expected https:\/\/ or a loopback address .*--insecure-allow-remote/);
+  t.notThrows(() => read([...remote, '--insecure-allow-remote']));
+  const tls = ['--cert-file', 'c', '--key-file', 'k'];
+  t.notThrows(() => read(['--listen-client-urls', 'https://0.0.0.0:2379', ...tls]));
+});
+
+const mistakes: readonly [string[], RegExp][] = [
+  [['--no-such-flag'], /^Expected a flag of switchyard serve \(see --help\), got --no-such-flag$/],
+  [['--no-such-flag', 'value'], /got --no-such-flag$/],
+  [['stray'], /got stray$/],
+  [['--topology'], /^Expected a value after --topology, got nothing$/],
+  [['--topology', '--name', 'x'], /^Expected a value after --topology, got --name$/],
+  [['--log-level', 'loud'], /^Expected debug, info, warn, error for --log-level, got loud$/],
+  [
+    ['--listen-client-urls', 'localhost'],
+    /^Expected http:\/\/HOST:PORT or https:\/\/HOST:PORT in .*got localhost$/,
+  ],
+  [['--listen-client-urls', 'http://127.0.0.1:99999'], /got http:\/\/127.0.0.1:99999$/],
+  [['--listen-client-urls', ''], /^Expected at least one address/],
+  [['--listen-metrics-urls', 'https://127.0.0.1:1'], /^Expected http:\/\/HOST:PORT in --listen-metrics-urls/],
+  [['--key-prefix', 'registry'], /^Expected a path such as \/registry for --key-prefix, got registry$/],
+  [['--drain-timeout', 'soon'], /^Expected a number of seconds .* got soon$/],
+  [['--client-cert-auth=perhaps'], /^Expected true or false for --client-cert-auth, got perhaps$/],
+  [['--client-cert-auth'], /^Expected --trusted-ca-file with --client-cert-auth, got none$/],
+  [['--cert-file', 'c'], /^Expected --cert-file and --key-file together, got only --cert-file$/],
+  [['--listen-client-urls', 'https://127.0.0.1:1'], /^Expected --cert-file and --key-file for https/],
+  [['--cert-file', 'c', '--key-file', 'k'], /^Expected an https:\/\/ address/],
+];
+
+for (const [args, expected] of mistakes) {
+  test(`config: ${args.join(' ')} is refused`, (t) => {
+    const error = t.throws(() => read(args), { instanceOf: UsageError });
+    t.is(error.problems.length, 1, error.message);
+    t.regex(error.message, expected);
+  });
+}
+
+test('config: all mistakes are named at once, twins by their own name', (t) => {
+  const error = t.throws(() => read(['--bad', '--log-format', 'xml'], { SWITCHYARD_LOG_LEVEL: 'loud' }), {
+    instanceOf: UsageError,
+  });
+  t.is(error.problems.length, 3);
+  t.regex(error.message, /for SWITCHYARD_LOG_LEVEL, got loud/);
+});
+
+test('config: help names every flag once', (t) => {
+  const help = flagHelp();
+  t.is(help.match(/^ {2}--/gmu)?.length, 16);
+  t.regex(help, /--listen-client-urls URL,… .*default http:\/\/127\.0\.0\.1:2379/);
+});
