@@ -8,7 +8,7 @@ import { createServer as createNetServer, type Server as NetServer, type Socket 
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
-import { TlsMaterial } from './tls-files.ts';
+import type { TlsMaterial } from './tls-files.ts';
 
 /** How every HTTP/2 connection begins (RFC 9113, 3.4); no HTTP/1 method begins like this. */
 const http2Preface = Buffer.from('PRI * HTTP/2.0');
