@@ -233,6 +233,20 @@ onEach('a write transaction sees its own rows, at the revision that they carry',
     t.is(now.kvs[0]!.modRevision, 4n);
     const before = await readRange(query, rangeRequest('a', { revision: 3n }), { pending: 4n });
     t.is(before.kvs[0]!.modRevision, 2n);
+    // Rows of earlier txns of the same transaction are above what meta says, too.
+    await run('DELETE FROM switchyard_current WHERE mod_revision = 3');
+    await run(
+      `INSERT INTO switchyard_log (mod_revision, k, sub, create_revision, version, lease, tombstone, prev_revision, value)
+       SELECT 5, k, 0, 0, 0, 0, 1, 3, value FROM switchyard_log WHERE mod_revision = 3`,
+    );
+    const count = async (revision: Revision) => {
+      const request = rangeRequest('a', { rangeEnd: fromKey, countOnly: true, revision });
+      return (await readRange(query, request, { pending: 5n })).count;
+    };
+    t.deepEqual(
+      [await count(2n), await count(3n), await count(4n), await count(5n), await count(0n)],
+      [1, 2, 2, 1, 1],
+    );
     throw rollback;
   });
   t.is(await t.throwsAsync(attempt), rollback);

@@ -178,9 +178,11 @@ class RangeReader {
   async #count(at: Revision): Promise<{ readonly count: number; readonly revision: Revision }> {
     const { scope, params } = this.#keys;
     const since = at > 0n;
+    // In a write transaction, what meta says is not all that there is.
+    const isAllIn = this.#pending === undefined ? at : -1n;
     const result = await this.#query(
       selectCount(scope, { since }),
-      since ? [...params, at, ...params] : params,
+      since ? [...params, isAllIn, at, ...params] : params,
     );
     const { revision } = this.#snapshot(result, at);
     const row = result.rows[0]!;
