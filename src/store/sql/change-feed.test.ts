@@ -40,11 +40,11 @@ function setUp(options: { listen?: (onHint: () => void, signal: AbortSignal) => 
   return { log, clock, listener, feed, start, commitAndOffer };
 }
 
-/** Reads stop at `hold` until `go`. */
-function gateOf(log: FakeLog) {
+/** Reads stop, before or after they have looked at the log, until `go` or `end`. */
+function gateOf(log: FakeLog, where: 'gate' | 'delay' = 'gate') {
   let open = Promise.withResolvers<void>();
   let waiting = 0;
-  log.gate = async () => {
+  log[where] = async () => {
     waiting++;
     await open.promise;
     waiting--;
@@ -59,7 +59,7 @@ function gateOf(log: FakeLog) {
       before.resolve();
     },
     end() {
-      log.gate = undefined;
+      log[where] = undefined;
       open.resolve();
     },
   };
@@ -107,21 +107,25 @@ test('an offer that follows is published in the same turn, without a read', asyn
   t.is(listener.events.length, 3, 'a stopped feed takes no offers');
 });
 
-test('an offer behind a gap waits for the read that closes it', async (t) => {
+test('offers behind gaps wait for the reads that close them', async (t) => {
   const { log, clock, listener, feed, start, commitAndOffer } = setUp();
   start();
   await until(() => clock.sleeping === 1);
-  const gate = gateOf(log);
+  const gate = gateOf(log, 'delay');
   log.commit("another gateway's");
   feed.hint();
+  // What is read now was looked up before the commits below.
   await until(() => gate.waiting === 1);
-  const snapshot = log.revision;
   commitAndOffer('own');
+  commitAndOffer('own');
+  log.commit("another gateway's");
+  commitAndOffer('behind a second gap');
   t.is(feed.applied, 1n);
-  // The read began before the own commit.
-  log.snapshot = snapshot;
+  gate.go();
+  await until(() => feed.applied === 4n, 'both offers to follow the read');
+  t.deepEqual(listener.events, log.events.slice(0, 3));
   gate.end();
-  await until(() => feed.applied === 3n);
+  await until(() => feed.applied === 6n);
   t.deepEqual(listener.events, log.events);
   feed.stop();
 });

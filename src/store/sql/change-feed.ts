@@ -13,9 +13,12 @@ import { invariant, InvariantError } from '../../lib/invariant.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { LogChunk, LogReader } from './log-reader.ts';
 
-/** How long the feed rests without a hint, where the database announces commits and where it does not. */
+/** How long the feed rests without a hint, where the database announces commits. */
 const pollWithNotifyMs = 1000;
-const pollMs = 50;
+/** Where it does not: while another process is writing, and when none has for a while. */
+const pollBusyMs = 10;
+const pollQuietMs = 50;
+const quietAfterMs = 30_000;
 /** Events read at once. */
 const chunkEventsMax = 1024;
 /** Offers kept while a read closes the gap before them; more are dropped and read from the log. */
@@ -90,6 +93,8 @@ class LogChangeFeed implements ChangeFeed {
   #hinted = false;
   #failing = false;
   #askers: Asker[] = [];
+  /** When a read last brought commits of others. */
+  #othersAt = Number.NEGATIVE_INFINITY;
   /** Offers that begin above `applied`, oldest first. */
   #offers: FeedBatch[] = [];
 
@@ -176,6 +181,7 @@ class LogChangeFeed implements ChangeFeed {
         chunk.through >= after,
         `Expected the store at revision ${after} or above, got ${chunk.revision}`,
       );
+      if (chunk.through > this.#applied) this.#othersAt = this.#options.clock.now();
       this.#advance({ events: chunk.events, after, through: chunk.through }, listener);
       this.#takeOffers(listener);
       for (const asker of asking) asker.target = chunk.revision;
@@ -241,9 +247,11 @@ class LogChangeFeed implements ChangeFeed {
 
   async #idle(signal: AbortSignal): Promise<void> {
     this.#rest = new AbortController();
-    const restMs = this.#options.driver.listen === undefined ? pollMs : pollWithNotifyMs;
+    const { clock, driver } = this.#options;
+    const isQuiet = clock.now() - this.#othersAt > quietAfterMs;
+    const pollMs = isQuiet ? pollQuietMs : pollBusyMs;
     // stop() aborts #rest too, so one signal is enough.
-    await this.#options.clock.sleep(restMs, this.#rest.signal);
+    await clock.sleep(driver.listen === undefined ? pollMs : pollWithNotifyMs, this.#rest.signal);
     if (!signal.aborted) this.#rest = undefined;
   }
 

@@ -60,7 +60,7 @@ export class InterestIndex<Member> {
     const start = range.start.toString('latin1');
     if (sameEnd(range.end, successor(range.start))) return { map: this.#points, name: start };
     if (sameEnd(range.end, prefixRange(range.start).end)) return { map: this.#prefixes, name: start };
-    const name = `${range.start.toString('hex')}-${range.end?.toString('hex') ?? ''}`;
+    const name = `${range.start.toString('hex')}-${range.end?.toString('hex') ?? 'end'}`;
     return { map: this.#others, name };
   }
 

@@ -68,12 +68,12 @@ export class FakeLog implements LogReader {
   readonly #live = new Map<string, KeyValue>();
   revision = 1n;
   compactRevision = 0n;
-  /** The next read to look sees the log as of this revision. */
-  snapshot: Revision | undefined;
   /** Reads reject while set. */
   fault: Error | undefined;
   /** Awaited by each read before it looks. */
   gate: (() => Promise<void>) | undefined;
+  /** Awaited by each read after it has looked. */
+  delay: (() => Promise<void>) | undefined;
   reads: LogQuery[] = [];
   revisionReads = 0;
 
@@ -115,9 +115,7 @@ export class FakeLog implements LogReader {
     this.reads.push(query);
     await this.gate?.();
     if (this.fault !== undefined) throw this.fault;
-    const { compactRevision } = this;
-    const revision = this.snapshot ?? this.revision;
-    this.snapshot = undefined;
+    const { revision, compactRevision } = this;
     if (query.after < compactRevision - 1n) throw new EtcdError('compacted', { compactRevision });
     const through = query.through === undefined || query.through > revision ? revision : query.through;
     const events: Event[] = [];
@@ -126,10 +124,12 @@ export class FakeLog implements LogReader {
       if (at <= query.after || at > through) continue;
       if (query.range !== undefined && !contains(query.range, event.kv.key)) continue;
       if (events.length >= query.eventsMax && events.at(-1)!.kv.modRevision !== at) {
+        await this.delay?.();
         return { events, through: at - 1n, revision };
       }
       events.push(event);
     }
+    await this.delay?.();
     return { events, through, revision };
   }
 }

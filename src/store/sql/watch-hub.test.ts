@@ -92,6 +92,7 @@ test('a watch from the future gets nothing earlier, and no mark below its start'
   feed.publish();
   await until(() => feed.asked === 1);
   feed.answer();
+  await turn();
   await drain(recorder);
   t.deepEqual(recorder.batches, []);
   log.commit('/a/3');
@@ -328,8 +329,9 @@ async function play(steps: readonly Step[]): Promise<string[]> {
     }
   };
   const outage = new Error('outage');
-  // Every read takes a turn before it looks, so that commits and offers overtake it.
+  // Every read takes a turn before and after it looks, so that commits and offers overtake it.
   log.gate = turn;
+  log.delay = turn;
   for (const next of steps) {
     const recorder =
       'which' in next && recorders.length > 0 ? recorders[next.which % recorders.length] : undefined;
