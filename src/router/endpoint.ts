@@ -1,0 +1,229 @@
+// Endpoints of topology.yml: one string that names an engine, an address and credentials. Used by topology.ts.
+// Invariant: no message and no displayUrl holds a password; messages show what stands in the file, variables unfilled.
+
+import { resolve } from 'node:path';
+import type { Engine } from '../store/store.ts';
+import { fill, type Template } from './environment.ts';
+
+export interface Endpoint {
+  readonly engine: Engine;
+  /** As Backend.url. */
+  readonly url: string;
+  readonly displayUrl: string;
+  /** Equal for endpoints that lead to the same database, whoever logs in. */
+  readonly identity: string;
+}
+
+/** What is wrong with an endpoint, as "Expected …, got …". */
+export class EndpointError extends Error {
+  override readonly name = 'EndpointError';
+}
+
+const schemes: Readonly<Record<string, Engine>> = {
+  http: 'etcd',
+  https: 'etcd',
+  postgres: 'postgres',
+  postgresql: 'postgres',
+  mysql: 'mysql',
+  mariadb: 'mysql',
+  sqlite: 'sqlite',
+};
+
+/** Parameters that the dialects know. */
+const parameters: Readonly<Record<'postgres' | 'mysql', readonly string[]>> = {
+  postgres: [
+    'host',
+    'sslmode',
+    'sslrootcert',
+    'sslcert',
+    'sslkey',
+    'application_name',
+    'synchronous_commit',
+    'prepared',
+  ],
+  mysql: ['tls', 'socketPath'],
+};
+/** Parameters of Go's MySQL driver that mean nothing here: keys and values are bytes. */
+const droppedParameters = ['parseTime', 'charset', 'collation', 'loc'];
+
+const portDefaults = { postgres: '5432', mysql: '3306' };
+
+/** The source text for a message: without anything that may be a credential. */
+export function maskEndpoint(source: string): string {
+  const [, scheme = '', rest = ''] = /^([a-z]+:\/\/)?(.*)$/isu.exec(source) ?? [];
+  const bare = rest.split('?')[0] ?? '';
+  const at = rest.lastIndexOf('@');
+  if (at < 0) return scheme + bare;
+  const user = /^[^:@]*/u.exec(rest)?.[0] ?? '';
+  return `${scheme}${scheme === '' ? '' : user}:***@${rest.slice(at + 1).split('?')[0]}`;
+}
+
+/** Reads an endpoint; `source` is the text in the file. @throws EndpointError */
+export function parseEndpoint(source: string, template: Template): Endpoint {
+  const text = fill(template);
+  const scheme = /^([a-z]+):\/\//u.exec(text)?.[1] ?? '';
+  const engine = schemes[scheme];
+  if (engine === undefined) {
+    throw refuse(
+      'an endpoint that begins with http://, https://, postgres://, mysql://, mariadb:// or sqlite://',
+      source,
+    );
+  }
+  switch (engine) {
+    case 'etcd':
+      return parseEtcd(text, source);
+    case 'sqlite':
+      return parseSqlite(text, source);
+    case 'mysql':
+      return parseGoMysql(template, source) ?? parseSqlUrl('mysql', template, source);
+    case 'postgres':
+      return parseSqlUrl('postgres', template, source);
+  }
+}
+
+function refuse(expected: string, source: string): EndpointError {
+  return new EndpointError(`Expected ${expected}, got ${maskEndpoint(source) || 'nothing'}`);
+}
+
+function parseEtcd(text: string, source: string): Endpoint {
+  const members = text.split(',').map((member) => {
+    const url = URL.parse(member.trim());
+    const usable =
+      url !== null &&
+      /^https?:$/u.test(url.protocol) &&
+      url.username === '' &&
+      url.password === '' &&
+      url.pathname === '/' &&
+      url.search === '' &&
+      url.hash === '';
+    if (!usable)
+      throw refuse('etcd members as http(s)://HOST:PORT, separated by commas, without user or path', source);
+    return url;
+  });
+  if (new Set(members.map((url) => url.protocol)).size > 1)
+    throw refuse('all etcd members with http:// or all with https://', source);
+  // URL drops a scheme's own port, which for etcd is hardly meant but is what the text says.
+  const shown = members.map((url) => `${url.protocol}//${url.host}`);
+  const url = shown.join(',');
+  return { engine: 'etcd', url, displayUrl: url, identity: `etcd ${shown.toSorted().join(',')}` };
+}
+
+function parseSqlite(text: string, source: string): Endpoint {
+  const expected = 'sqlite://./RELATIVE.db or sqlite:///ABSOLUTE.db';
+  const path = text.slice('sqlite://'.length);
+  if (/[?#]/u.test(path)) throw refuse(`${expected} without parameters`, source);
+  if (path === '' || path.endsWith('/') || path.includes(':memory:')) throw refuse(expected, source);
+  let absolute: string;
+  try {
+    absolute = resolve(decodeURIComponent(path));
+  } catch {
+    throw refuse('a percent-encoded path', source);
+  }
+  const url = `sqlite://${absolute.split('/').map(encodeURIComponent).join('/')}`;
+  return { engine: 'sqlite', url, displayUrl: `sqlite://${absolute}`, identity: `sqlite ${absolute}` };
+}
+
+interface SqlParts {
+  readonly user: string;
+  readonly password: string;
+  /** `host:port`, `[::1]:port`, or empty with a socket. */
+  readonly host: string;
+  readonly database: string;
+  readonly parameters: URLSearchParams;
+}
+
+function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts): Endpoint {
+  const { user, password, host, database, parameters: query } = parts;
+  const build = (shownPassword: string) => {
+    const login = user === '' && password === '' ? '' : `${encodeURIComponent(user)}${shownPassword}@`;
+    const tail = query.size === 0 ? '' : `?${query}`;
+    return `${engine}://${login}${host}/${encodeURIComponent(database)}${tail}`;
+  };
+  const socket = query.get('socketPath') ?? query.get('host');
+  const port = /:\d+$/u.test(host) ? '' : `:${portDefaults[engine]}`;
+  return {
+    engine,
+    url: build(password === '' ? '' : `:${encodeURIComponent(password)}`),
+    displayUrl: build(password === '' ? '' : ':***'),
+    identity: `${engine} ${socket ?? host + port}/${database || 'switchyard'}`,
+  };
+}
+
+function readParameters(
+  engine: 'postgres' | 'mysql',
+  given: URLSearchParams,
+  source: string,
+): URLSearchParams {
+  const kept = new URLSearchParams();
+  for (const [name, value] of given) {
+    if (parameters[engine].includes(name)) kept.set(name, value);
+    else if (engine !== 'mysql' || !droppedParameters.includes(name)) {
+      const shown = /^[a-zA-Z_]{1,40}$/u.test(name) ? `${name} in ` : '';
+      throw new EndpointError(
+        `Expected only the parameters ${parameters[engine].join(', ')}, got ${shown}${maskEndpoint(source)}`,
+      );
+    }
+  }
+  return kept;
+}
+
+/** `mysql://USER:PASSWORD@tcp(HOST:PORT)/DATABASE`, as Go's driver writes it: nothing is percent-encoded. */
+function parseGoMysql(template: Template, source: string): Endpoint | undefined {
+  const found =
+    /^(?:mysql|mariadb):\/\/(?:([^:]*?)(?::(.*))?@)?(tcp|unix)\(([^)]*)\)\/([^/?]*)(?:\?(.*))?$/su.exec(
+      fill(template),
+    );
+  if (found === null) return undefined;
+  const [, user = '', password = '', network, place = '', database = '', query = ''] = found;
+  const given = readParameters('mysql', new URLSearchParams(query), source);
+  if (network === 'unix') {
+    if (!place.startsWith('/')) throw refuse('the absolute path of a socket in unix(…)', source);
+    given.set('socketPath', place);
+    return sqlEndpoint('mysql', { user, password, host: 'localhost', database, parameters: given });
+  }
+  const host = place === '' ? '127.0.0.1' : place;
+  if (!isHostAndPort(host)) throw refuse('one HOST:PORT in tcp(…)', source);
+  return sqlEndpoint('mysql', { user, password, host, database, parameters: given });
+}
+
+function isHostAndPort(text: string): boolean {
+  return /^(\[[0-9a-f:.]+\]|[^:/?#@,\s[\]]+)(:\d{1,5})?$/iu.test(text);
+}
+
+/** The URL form. Variables in front of the `@` are taken literally, as they would be in the Go form. */
+function parseSqlUrl(engine: 'postgres' | 'mysql', template: Template, source: string): Endpoint {
+  const example = engine === 'postgres' ? 'postgres://' : 'mysql://';
+  const expected = `${example}USER:PASSWORD@HOST:PORT/DATABASE with special characters percent-encoded`;
+  const text = fillLogin(template);
+  // The URL parser takes no empty host behind a user, as in postgres://user@/db?host=/run/postgresql.
+  const url = URL.parse(text.replace(/^([^/?]*\/\/[^/?]*@)\//u, '$1localhost/'));
+  if (url === null || url.hash !== '' || url.pathname.slice(1).includes('/')) throw refuse(expected, source);
+  if (url.host !== '' && !isHostAndPort(decode(url.host, expected, source)))
+    throw refuse(`one host in ${example}USER:PASSWORD@HOST:PORT/DATABASE`, source);
+  return sqlEndpoint(engine, {
+    user: decode(url.username, expected, source),
+    password: decode(url.password, expected, source),
+    host: url.host === '' ? 'localhost' : url.host,
+    database: decode(url.pathname.slice(1), expected, source),
+    parameters: readParameters(engine, url.searchParams, source),
+  });
+}
+
+function decode(part: string, expected: string, source: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw refuse(expected, source);
+  }
+}
+
+/** Percent-encodes the variables that stand between `scheme://` and the last `@` of the file's own text. */
+function fillLogin(template: Template): string {
+  const [first] = template;
+  if (first?.type !== 'text' || !/^[a-z]+:\/\//u.test(first.text)) return fill(template);
+  let lastAt = -1;
+  template.forEach((part, index) => {
+    if (part.type === 'text' && part.text.includes('@')) lastAt = index;
+  });
+  return fill(template.slice(0, lastAt + 1), encodeURIComponent) + fill(template.slice(lastAt + 1));
+}

@@ -1,0 +1,120 @@
+// Walks the tree of a YAML document and notes what is wrong, each with its line. Used by topology.ts; the only file that
+// knows the yaml package.
+
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node } from 'yaml';
+
+export interface TopologyProblem {
+  readonly path: string;
+  /** 0 = the file as a whole. */
+  readonly line: number;
+  /** "Expected …, got …". */
+  readonly message: string;
+}
+
+/** A value of the file and its line. */
+export interface Located<T> {
+  readonly value: T;
+  readonly line: number;
+}
+
+/** A mapping: its known fields by name. */
+export interface Fields {
+  readonly line: number;
+  readonly byName: ReadonlyMap<string, Node | null>;
+  /** Line of each field's name. */
+  readonly lines: ReadonlyMap<string, number>;
+}
+
+/** Reads nodes of one file and collects the problems found. */
+export class TopologyReader {
+  readonly problems: TopologyProblem[] = [];
+  readonly #path: string;
+  readonly #lines = new LineCounter();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  note(line: number, message: string): void {
+    this.problems.push({ path: this.#path, line, message });
+  }
+
+  /** The document's root; undefined when it is empty or no YAML. */
+  parse(text: string): Node | undefined {
+    const document = parseDocument(text, {
+      lineCounter: this.#lines,
+      prettyErrors: false,
+      uniqueKeys: false,
+    });
+    for (const error of document.errors)
+      this.note(this.#lines.linePos(error.pos[0]).line, `Expected YAML, got: ${error.message}`);
+    return document.errors.length > 0 ? undefined : (document.contents ?? undefined);
+  }
+
+  lineOf(node: Node | null | undefined): number {
+    const offset = node?.range?.[0];
+    return offset === undefined ? 0 : this.#lines.linePos(offset).line;
+  }
+
+  /** A mapping with no fields but `known`, which messages call `what`. */
+  fields(node: Node | null, at: number, what: string, known: readonly string[]): Fields | undefined {
+    if (!isMap(node)) {
+      this.note(
+        this.lineOf(node) || at,
+        `Expected ${what} with the fields ${known.join(', ')}, got ${kindOf(node)}`,
+      );
+      return undefined;
+    }
+    const byName = new Map<string, Node | null>();
+    const lines = new Map<string, number>();
+    for (const { key, value } of node.items) {
+      const name = isScalar(key) ? String(key.value) : 'a field that is no text';
+      const line = this.lineOf(key as Node);
+      if (!known.includes(name))
+        this.note(line, `Expected one of the fields ${known.join(', ')} in ${what}, got ${name}`);
+      else if (byName.has(name)) this.note(line, `Expected ${name} once in ${what}, got it again`);
+      else {
+        byName.set(name, value as Node | null);
+        lines.set(name, line);
+      }
+    }
+    return { line: this.lineOf(node), byName, lines };
+  }
+
+  /** A list's elements. */
+  elements(node: Node | null, at: number, what: string): readonly (Node | null)[] {
+    if (isSeq(node)) return node.items as (Node | null)[];
+    this.note(this.lineOf(node) || at, `Expected ${what} to be a list, got ${kindOf(node)}`);
+    return [];
+  }
+
+  /** A text field; undefined when it is absent or wrong. */
+  text(fields: Fields, name: string): Located<string> | undefined {
+    const node = fields.byName.get(name);
+    const line = fields.lines.get(name);
+    if (node === undefined || line === undefined) return undefined;
+    if (isScalar(node) && typeof node.value === 'string' && node.value !== '')
+      return { value: node.value, line: this.lineOf(node) };
+    this.note(line, `Expected ${name} to be a text, got ${kindOf(node)}`);
+    return undefined;
+  }
+
+  /** A field of any scalar type. */
+  scalar(fields: Fields, name: string): Located<unknown> | undefined {
+    const node = fields.byName.get(name);
+    const line = fields.lines.get(name);
+    if (node === undefined || line === undefined) return undefined;
+    if (isScalar(node)) return { value: node.value, line: this.lineOf(node) };
+    this.note(line, `Expected ${name} to be a single value, got ${kindOf(node)}`);
+    return undefined;
+  }
+}
+
+function kindOf(node: Node | null | undefined): string {
+  if (isMap(node)) return 'a mapping';
+  if (isSeq(node)) return 'a list';
+  if (isAlias(node)) return 'an alias';
+  if (!isScalar(node) || node.value === null) return 'nothing';
+  if (node.value === '') return 'an empty text';
+  return typeof node.value === 'string' ? 'a text' : `the ${typeof node.value} ${String(node.value)}`;
+}
