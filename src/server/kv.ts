@@ -17,7 +17,7 @@ import { keyRange } from '../etcd/range.ts';
 import type { RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Store } from '../store/store.ts';
-import type { CallContext } from './call.ts';
+import type { CallContext, UnaryHandler } from './call.ts';
 import { passServerStream, passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
 import { checkDeleteRange, checkPut, checkRange, checkRequestSize, checkTxn } from './validate.ts';
 
@@ -41,8 +41,36 @@ function touchesCompactRevisionKey(request: TxnRequest): boolean {
   return request.compare.some((compare) => compare.key.equals(compactRevisionKey));
 }
 
+/** Txn: besides the routing it marks points in time for Compact. */
+function createTxn({ router, logger }: ServiceOptions): UnaryHandler {
+  const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    checkRequestSize(request);
+    checkTxn(decoded);
+    return encodeTxnResponse(await store.txn(decoded, context.signal));
+  };
+
+  const note = async (response: Buffer, signal: AbortSignal) => {
+    try {
+      await router.noteCompactTxn(decodeTxnResponse(response).header.revision, signal);
+    } catch (error) {
+      // The txn is done; without the note the SQL stores are compacted at an earlier point.
+      logger.warn('compaction point not noted', { error });
+    }
+  };
+
+  return async (request, context) => {
+    const decoded = decodeTxnRequest(request);
+    const store = await router.storeForTxn(decoded, context.signal);
+    const response = await runTxn(store, request, decoded, context);
+    if (touchesCompactRevisionKey(decoded)) await note(response, context.signal);
+    return response;
+  };
+}
+
 /** The KV service over `router`. */
-export function createKvService({ router, logger }: ServiceOptions): Service {
+export function createKvService(options: ServiceOptions): Service {
+  const { router } = options;
   const range = async (request: Buffer, context: CallContext): Promise<Buffer> => {
     const decoded = decodeRangeRequest(request);
     checkRange(decoded);
@@ -71,30 +99,6 @@ export function createKvService({ router, logger }: ServiceOptions): Service {
     return encodeDeleteRangeResponse(response);
   };
 
-  const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
-    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
-    checkRequestSize(request);
-    checkTxn(decoded);
-    return encodeTxnResponse(await store.txn(decoded, context.signal));
-  };
-
-  const note = async (response: Buffer, signal: AbortSignal) => {
-    try {
-      await router.noteCompactTxn(decodeTxnResponse(response).header.revision, signal);
-    } catch (error) {
-      // The txn is done; without the note the SQL stores are compacted at an earlier point.
-      logger.warn('compaction point not noted', { error });
-    }
-  };
-
-  const txn = async (request: Buffer, context: CallContext): Promise<Buffer> => {
-    const decoded = decodeTxnRequest(request);
-    const store = await router.storeForTxn(decoded, context.signal);
-    const response = await runTxn(store, request, decoded, context);
-    if (touchesCompactRevisionKey(decoded)) await note(response, context.signal);
-    return response;
-  };
-
   const compact = async (request: Buffer, context: CallContext): Promise<Buffer> => {
     const sole = soleEtcd(router);
     if (sole !== undefined) return passUnary(sole, request, context);
@@ -102,7 +106,7 @@ export function createKvService({ router, logger }: ServiceOptions): Service {
   };
 
   return {
-    unary: { Range: range, Put: put, DeleteRange: deleteRange, Txn: txn, Compact: compact },
+    unary: { Range: range, Put: put, DeleteRange: deleteRange, Txn: createTxn(options), Compact: compact },
     serverStream: {
       // A client that gets Unimplemented asks for pages instead, for all its types, for some minutes.
       RangeStream: async (request, stream, context) => {
