@@ -202,6 +202,11 @@ onEach('pages of a list pinned to a revision add up to the state at it', async (
   const state = await readRange(on.query, rangeRequest('/k/', { rangeEnd, revision: pinned }));
   t.is(state.count, 200);
   await on.put(key(100), 'later');
+  // More rows of one key than are looked at at once.
+  for (let n = 0; n < 3; n++) {
+    const writes = Array.from({ length: 150 }, () => on.put(key(20), 'hot'));
+    await Promise.all(writes);
+  }
   await on.remove(key(300), key(310));
   const pages: string[] = [];
   let from: string | Buffer = '/k/';

@@ -32,52 +32,85 @@ export interface PageOptions {
 
 const meta = 'm.revision AS revision, m.compact_revision AS compact_revision';
 
-/** Live pairs as they are now. */
+/**
+ * Live pairs as they are now. A page of a range in key order names one bound where it cuts and the other one after: with
+ * both at once, planners that do not look at the parameters take ranges for small, and read and sort all of a large one.
+ * Its parameters are then start and end, or end and start when descending.
+ */
 export function selectLive({ scope, values, isFiltered, first }: PageOptions): Statement {
   const filter = isFiltered
     ? ' AND mod_revision >= ? AND mod_revision <= ? AND create_revision >= ? AND create_revision <= ?'
     : '';
-  const direction = first?.order.isDescending ? ' DESC' : '';
+  const descending = first?.order.isDescending ?? false;
+  const isOneBound = isCutBeforeBound(scope, { isFiltered, first });
+  const bound = isOneBound ? (descending ? 'k < ?' : 'k >= ?') : conditions[scope];
+  const otherBound = isOneBound ? (descending ? 'c.k >= ?' : 'c.k < ?') : '1 = 1';
   const tieBreak = first?.order.column === 'k' ? '' : ', k';
   const cut =
-    first === undefined ? '' : ` ORDER BY ${first.order.column}${direction}${tieBreak} LIMIT ${first.rows}`;
+    first === undefined
+      ? ''
+      : ` ORDER BY ${first.order.column}${descending ? ' DESC' : ''}${tieBreak} LIMIT ${first.rows}`;
   const page =
     'SELECT k, mod_revision, create_revision, version, lease FROM switchyard_current' +
-    ` WHERE ${conditions[scope]}${filter}${cut}`;
+    ` WHERE ${bound}${filter}${cut}`;
   return {
     name: `range.live.${scope}`,
     text:
       `SELECT ${meta}, c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision,` +
       ` c.version AS version, c.lease AS lease${values ? ', l.value AS value' : ''}` +
-      ` FROM switchyard_meta m LEFT JOIN (${page}) c ON 1 = 1` +
+      ` FROM switchyard_meta m LEFT JOIN (${page}) c ON ${otherBound}` +
       (values ? ' LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k' : '') +
       ' WHERE m.id = 1',
   };
 }
 
+/** Whether `selectLive` takes the bounds of a range in the order of the page. */
+export function isCutBeforeBound(
+  scope: KeyScope,
+  { isFiltered, first }: Pick<PageOptions, 'isFiltered' | 'first'>,
+): boolean {
+  return scope === 'range' && first?.order.column === 'k' && !isFiltered;
+}
+
+const pastColumns = (values: boolean) =>
+  'l.mod_revision AS mod_revision, l.create_revision AS create_revision, l.version AS version, l.lease AS lease,' +
+  ` l.tombstone AS tombstone${values ? ', l.value AS value' : ''}`;
+
+/** The row of one key at a revision, maybe a tombstone: the index read backwards. Parameters: the key, the revision. */
+export function selectPastKey({ values }: { readonly values: boolean }): Statement {
+  const row =
+    'SELECT k, mod_revision FROM switchyard_log WHERE k = ? AND mod_revision <= ? ORDER BY mod_revision DESC LIMIT 1';
+  return {
+    name: 'range.past.key',
+    text:
+      `SELECT ${meta}, p.k AS k, ${pastColumns(values)} FROM switchyard_meta m LEFT JOIN (${row}) p ON 1 = 1` +
+      ' LEFT JOIN switchyard_log l ON l.mod_revision = p.mod_revision AND l.k = p.k WHERE m.id = 1',
+  };
+}
+
 /**
- * The latest row at or below a revision of each of the first `rows` keys that had one by then, tombstones included, in no
- * order. Parameters: those of the scope, the revision.
+ * A walk over the log in key order, of `entries` rows and `keys` keys at most, whatever lies in the way. For each key: how
+ * many rows of it the walk has seen (`entries`), and its row at the revision, maybe a tombstone, as far as it has seen; without
+ * `toEnd` none for keys from the end on. Parameters: the revision, the first key, without `toEnd` the end.
  */
 export function selectPast(options: {
-  readonly scope: KeyScope;
+  readonly toEnd: boolean;
   readonly values: boolean;
-  readonly rows: number;
+  readonly keys: number;
+  readonly entries: number;
 }): Statement {
-  const { scope, values, rows } = options;
-  const where = `WHERE ${conditions[scope]} AND mod_revision <= ?`;
-  // One key: the index read backwards finds the row at once, where grouping would go through all of its versions.
+  const { toEnd, values, keys, entries } = options;
+  const walk = `SELECT k, mod_revision FROM switchyard_log WHERE k >= ? ORDER BY k, mod_revision LIMIT ${entries}`;
   const page =
-    scope === 'key'
-      ? `SELECT k, mod_revision FROM switchyard_log ${where} ORDER BY mod_revision DESC LIMIT 1`
-      : `SELECT k, MAX(mod_revision) AS mod_revision FROM switchyard_log ${where} GROUP BY k ORDER BY k LIMIT ${rows}`;
+    'SELECT k, COUNT(*) AS entries, MAX(CASE WHEN mod_revision <= ? THEN mod_revision END) AS mod_revision' +
+    ` FROM (${walk}) e GROUP BY k ORDER BY k LIMIT ${keys}`;
   return {
-    name: `range.past.${scope}`,
+    name: 'range.past',
     text:
-      `SELECT ${meta}, p.k AS k, p.mod_revision AS mod_revision, l.create_revision AS create_revision,` +
-      ` l.version AS version, l.lease AS lease, l.tombstone AS tombstone${values ? ', l.value AS value' : ''}` +
+      `SELECT ${meta}, p.k AS k, p.entries AS entries, ${pastColumns(values)}` +
       ` FROM switchyard_meta m LEFT JOIN (${page}) p ON 1 = 1` +
-      ' LEFT JOIN switchyard_log l ON l.mod_revision = p.mod_revision AND l.k = p.k WHERE m.id = 1',
+      ' LEFT JOIN switchyard_log l ON l.mod_revision = p.mod_revision AND l.k = p.k' +
+      `${toEnd ? '' : ' AND p.k < ?'} WHERE m.id = 1`,
   };
 }
 

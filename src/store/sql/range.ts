@@ -2,15 +2,17 @@
 // transactions. Invariants: the rows and the revision of an answer are of one state; a count is of the same revision as
 // its rows; a revision below the compact revision of the snapshot it is read from is never answered.
 
-import { SqlFault, type QueryResult, type Row, type SqlValue } from '../../dialect/dialect.ts';
+import { SqlFault, type QueryResult, type Row } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import { isEmptyRange, isFromKey, keyRange, successor } from '../../etcd/range.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
 import { selectRevisions } from './log-statements.ts';
 import {
+  isCutBeforeBound,
   selectCount,
   selectLive,
   selectPast,
+  selectPastKey,
   type KeyScope,
   type PageOrder,
   type SortColumn,
@@ -34,9 +36,10 @@ export interface RangeAnswer {
   readonly count: number;
 }
 
-/** Keys looked at by one statement while walking through history. */
-const walkRowsMin = 64;
-const walkRowsMax = 1_024;
+/** Keys looked at by one statement while walking through history, and rows of the log for each of them on average. */
+const walkKeysMin = 64;
+const walkKeysMax = 1_024;
+const walkEntriesPerKey = 4;
 /** Above, a limit is left to us: nobody has so many keys, and engines differ in the largest they take. */
 const sqlLimitMax = 1_000_000_000;
 /** A latest read starts again when a compaction overtook it; a second time in a row is as good as impossible. */
@@ -46,7 +49,14 @@ const noBytes = Buffer.alloc(0);
 
 interface Scope {
   readonly scope: KeyScope;
-  readonly params: readonly SqlValue[];
+  readonly params: readonly Buffer[];
+}
+
+/** Pairs that were there at a revision, and where to go on. */
+interface PastStep {
+  readonly kvs: readonly KeyValue[];
+  readonly next: Buffer | undefined;
+  readonly revision: Revision;
 }
 
 /** The counters of the snapshot that an answer came from. */
@@ -121,14 +131,14 @@ class RangeReader {
     const column = columns[this.#order.target];
     const isCut = scope !== 'key' && this.#limit > 0 && this.#limit < sqlLimitMax && column !== undefined;
     const order: PageOrder | undefined = column && { column, isDescending: this.#order.isDescending };
-    const statement = selectLive({
-      scope,
-      values: this.#values,
-      isFiltered: this.#isFiltered,
-      first: isCut && order ? { order, rows: roundUp(this.#limit + 1) } : undefined,
-    });
+    const first = isCut && order ? { order, rows: roundUp(this.#limit + 1) } : undefined;
+    const page = { scope, values: this.#values, isFiltered: this.#isFiltered, first };
+    const isReversed = isCutBeforeBound(scope, page) && order?.isDescending;
     const filter = this.#isFiltered ? filterParams(this.#request) : [];
-    const result = await this.#query(statement, [...params, ...filter]);
+    const result = await this.#query(selectLive(page), [
+      ...(isReversed ? params.toReversed() : params),
+      ...filter,
+    ]);
     const { revision } = this.#snapshot(result);
     return await this.#answer(revision, revision, result.rows.filter(hasKey).map(keyValueOf));
   }
@@ -138,23 +148,48 @@ class RangeReader {
     const isCut = this.#limit > 0 && this.#order.target === 'key' && !this.#order.isDescending;
     const wanted = isCut ? this.#limit + 1 : Number.POSITIVE_INFINITY;
     const found: KeyValue[] = [];
-    const { scope } = this.#keys;
-    let { params } = this.#keys;
-    for (;;) {
-      const rows = roundUp(Math.min(Math.max(wanted - found.length, walkRowsMin), walkRowsMax));
-      const statement = selectPast({ scope, values: this.#values, rows });
-      const result = await this.#query(statement, [...params, asked]);
-      const { revision } = this.#snapshot(result);
-      const page = result.rows
-        .filter(hasKey)
-        .toSorted((a, b) => Buffer.compare(bytes(a, 'k'), bytes(b, 'k')));
-      const live = page.filter((row) => int64(row, 'tombstone') === 0n).map(keyValueOf);
-      found.push(...(this.#isFiltered ? live.filter((kv) => passes(kv, this.#request)) : live));
-      if (scope === 'key' || page.length < rows || found.length >= wanted) {
-        return await this.#answer(revision, asked, found);
-      }
-      params = [successor(bytes(page.at(-1)!, 'k')), ...params.slice(1)];
+    let revision = asked;
+    let from: Buffer | undefined = this.#request.key;
+    while (from !== undefined && found.length < wanted) {
+      // One more, for the last key of a walk is not always known whole.
+      const keys = roundUp(Math.min(Math.max(wanted - found.length, walkKeysMin), walkKeysMax) + 1);
+      const step: PastStep =
+        this.#keys.scope === 'key' ? await this.#pastKey(from) : await this.#pastKeys(from, keys);
+      found.push(...(this.#isFiltered ? step.kvs.filter((kv) => passes(kv, this.#request)) : step.kvs));
+      revision = step.revision;
+      from = step.next;
     }
+    return await this.#answer(revision, asked, found);
+  }
+
+  async #pastKey(key: Buffer): Promise<PastStep> {
+    const statement = selectPastKey({ values: this.#values });
+    const result = await this.#query(statement, [key, this.#request.revision]);
+    const { revision } = this.#snapshot(result);
+    return { kvs: livePairs(result.rows), next: undefined, revision };
+  }
+
+  /** Some of the keys from `from` on, in key order. */
+  async #pastKeys(from: Buffer, keys: number): Promise<PastStep> {
+    const entries = keys * walkEntriesPerKey;
+    const [, end] = this.#keys.params;
+    const toEnd = end === undefined;
+    const statement = selectPast({ toEnd, values: this.#values, keys, entries });
+    const params = toEnd ? [this.#request.revision, from] : [this.#request.revision, from, end];
+    const result = await this.#query(statement, params);
+    const { revision } = this.#snapshot(result);
+    const rows = result.rows.filter(hasKey).toSorted((a, b) => Buffer.compare(bytes(a, 'k'), bytes(b, 'k')));
+    const seen = rows.reduce((sum, row) => sum + int64(row, 'entries'), 0n);
+    const isWhole = rows.length < keys && seen < BigInt(entries);
+    const last = rows.at(-1);
+    if (last === undefined || isWhole) return { kvs: livePairs(rows), next: undefined, revision };
+    const lastKey = bytes(last, 'k');
+    const isPastEnd = end !== undefined && Buffer.compare(lastKey, end) >= 0;
+    if (rows.length === 1 && !isPastEnd) {
+      // More rows of one key than a walk takes.
+      return { ...(await this.#pastKey(lastKey)), next: successor(lastKey) };
+    }
+    return { kvs: livePairs(rows.slice(0, -1)), next: isPastEnd ? undefined : lastKey, revision };
   }
 
   /** From what was read of `at`, in any order, and at least one more than the limit where there is more. */
@@ -208,6 +243,9 @@ function scopeOf({ key, rangeEnd }: RangeRequest): Scope {
 }
 
 const hasKey = (row: Row) => Buffer.isBuffer(row['k']);
+/** True for a row of the log that is not a tombstone. */
+const isAlive = (row: Row) => int64(row, 'mod_revision') !== 0n && int64(row, 'tombstone') === 0n;
+const livePairs = (rows: readonly Row[]) => rows.filter(isAlive).map(keyValueOf);
 
 // Limits
 
