@@ -100,8 +100,12 @@ export class Scene {
     return { at: this.since(header.revision), deleted, was: prevKvs.map((kv) => this.kv(kv)) };
   }
 
-  /** The txn's outcome and each op's response in the forms above; a nested header that is set shows as `at`. */
-  txn({ header, succeeded, responses }: TxnResponse): Outcome {
+  /** The txn's outcome and each op's response in the forms above. */
+  txn(response: TxnResponse): Outcome {
+    return { at: this.since(response.header.revision), ...this.#outcome(response) };
+  }
+
+  #outcome({ succeeded, responses }: TxnResponse): Omit<Outcome, 'at'> {
     const ops = responses.map((op) => {
       switch (op.type) {
         case 'range':
@@ -111,10 +115,11 @@ export class Scene {
         case 'deleteRange':
           return this.delete(op.response);
         case 'txn':
-          return this.txn(op.response);
+          // etcd leaves the revision out of the header of a txn in a txn; whoever fills it in tells no lie.
+          return this.#outcome(op.response);
       }
     });
-    return { at: this.since(header.revision), succeeded, ops };
+    return { succeeded, ops };
   }
 
   /** The parts of a watch answer that are set. */
