@@ -14,8 +14,9 @@ const tag = { integer: 2, bits: 3, octets: 4, oid: 6, utf8: 12, utcTime: 23, seq
 function der(type: number, ...parts: readonly Buffer[]): Buffer {
   const body = Buffer.concat(parts);
   if (body.length < 0x80) return Buffer.concat([Buffer.from([type, body.length]), body]);
-  const length = Buffer.from([body.length >> 8, body.length & 0xff]);
-  return Buffer.concat([Buffer.from([type, 0x82]), length, body]);
+  // DER wants the shortest form.
+  const length = body.length < 0x100 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 0xff];
+  return Buffer.concat([Buffer.from([type, ...length]), body]);
 }
 
 const oid = (hex: string) => der(tag.oid, Buffer.from(hex, 'hex'));
