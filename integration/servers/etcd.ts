@@ -11,6 +11,8 @@ import { freePort } from './wait.ts';
 export interface TestEtcd {
   /** `http://127.0.0.1:PORT`. */
   readonly endpoint: string;
+  /** `https://127.0.0.1:PORT`, with `tls` only. */
+  readonly secureEndpoint: string;
   /** SIGKILL by default. */
   kill(signal?: NodeJS.Signals): Promise<void>;
   start(): Promise<void>;
@@ -18,11 +20,28 @@ export interface TestEtcd {
   dispose(): Promise<void>;
 }
 
+export interface TestEtcdOptions {
+  readonly args?: readonly string[];
+  /** Listens with TLS too, and wants a client certificate of this authority there. */
+  readonly tls?: { readonly caFile: string; readonly certFile: string; readonly keyFile: string };
+}
+
 /** Starts an empty etcd on a free port. */
-export async function testEtcd(options: { readonly args?: readonly string[] } = {}): Promise<TestEtcd> {
+export async function testEtcd(options: TestEtcdOptions = {}): Promise<TestEtcd> {
   const command = await binary('etcd');
   const folder = tempFolder('etcd');
   const endpoint = `http://127.0.0.1:${await freePort()}`;
+  const secureEndpoint = `https://127.0.0.1:${await freePort()}`;
+  const { tls } = options;
+  const secure =
+    tls === undefined
+      ? []
+      : [
+          `--cert-file=${tls.certFile}`,
+          `--key-file=${tls.keyFile}`,
+          `--trusted-ca-file=${tls.caFile}`,
+          '--client-cert-auth',
+        ];
   const peer = `http://127.0.0.1:${await freePort()}`;
   const server = new ServerProcess({
     name: 'etcd',
@@ -30,12 +49,13 @@ export async function testEtcd(options: { readonly args?: readonly string[] } = 
     args: [
       '--name=test',
       `--data-dir=${join(folder, 'data')}`,
-      `--listen-client-urls=${endpoint}`,
+      `--listen-client-urls=${tls === undefined ? endpoint : `${endpoint},${secureEndpoint}`}`,
       `--advertise-client-urls=${endpoint}`,
       `--listen-peer-urls=${peer}`,
       `--initial-advertise-peer-urls=${peer}`,
       `--initial-cluster=test=${peer}`,
       '--log-level=warn',
+      ...secure,
       ...(options.args ?? []),
     ],
     folder,
@@ -53,6 +73,7 @@ export async function testEtcd(options: { readonly args?: readonly string[] } = 
   }
   return {
     endpoint,
+    secureEndpoint,
     kill: (signal) => server.kill(signal),
     start: () => server.start(),
     logs: () => server.logs(),

@@ -18,13 +18,15 @@ import type { Logger } from '../../lib/log.ts';
 import { RawStatusError, type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
 import { EtcdRawStream } from './raw-stream.ts';
 
+/** Answered by every etcd, of interest only where none answers. */
+const probeMethod = '/etcdserverpb.Maintenance/Status';
 /** How long a call waits for a member to be connected. */
 const connectWaitMs = 3_000;
 const reconnectBackoffMsMin = 100;
 const reconnectBackoffMsMax = 2_000;
 /** etcd permits pings from 5 s on (`--grpc-keepalive-min-time`), and only while a call is open. */
-const keepaliveMs = 10_000;
-const keepaliveTimeoutMs = 5_000;
+const keepaliveMs = 6_000;
+const keepaliveTimeoutMs = 4_000;
 /** Bytes of answers on their way; HTTP/2's own default of 64 KiB makes long lists and busy watches wait for acknowledgements. */
 const flowControlWindowBytes = 8 * 1024 * 1024;
 
@@ -110,8 +112,8 @@ export class EtcdConnection {
     for (let tried = 0; tried < this.#members.length; tried++) {
       const member = this.#members[this.#next]!;
       this.#next = (this.#next + 1) % this.#members.length;
-      // `false`: asking must not itself connect; the wait below does that for all members.
-      if (member.getChannel().getConnectivityState(false) === connectivityState.READY) return member;
+      // `true`: a member that was lost is connected again in the background while the others serve.
+      if (member.getChannel().getConnectivityState(true) === connectivityState.READY) return member;
     }
     return undefined;
   }
@@ -132,6 +134,18 @@ export class EtcdConnection {
     throw new RawStatusError(etcdErrors.timeout[0], etcdErrors.timeout[1]);
   }
 
+  #sayWhy(): void {
+    for (const member of this.#members) {
+      const deadline = Date.now() + connectWaitMs;
+      const noMessage = Buffer.alloc(0);
+      member.makeUnaryRequest(probeMethod, identity, identity, noMessage, { deadline }, (error) => {
+        if (error === null) return;
+        const { details } = error;
+        this.#logger.warn('etcd cannot be reached', { member: member.getChannel().getTarget(), details });
+      });
+    }
+  }
+
   /** Resolves when a member is connected or the wait is over. */
   async #anyReady(): Promise<void> {
     const deadline = Date.now() + connectWaitMs;
@@ -145,8 +159,9 @@ export class EtcdConnection {
       await Promise.any(waits);
       if (this.#unreachable) this.#logger.info('etcd is reachable again');
       this.#unreachable = false;
-    } catch (error) {
-      if (!this.#unreachable) this.#logger.warn('etcd cannot be reached', { error, waitedMs: connectWaitMs });
+    } catch {
+      // Each member said only that its time was up; the reason is in the status of a call that does not wait.
+      if (!this.#unreachable) this.#sayWhy();
       this.#unreachable = true;
     }
   }

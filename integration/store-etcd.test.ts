@@ -1,0 +1,262 @@
+// The etcd store on a real etcd: bytes pass unchanged, errors keep code and text, several members stand in for each other,
+// and an etcd that goes away is said to be away and is found again.
+
+import { createServer, connect, type Server, type Socket } from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import { encodeRangeRequest, decodeRangeResponse } from '../src/etcd/codec/kv.ts';
+import { EtcdError, grpcCode } from '../src/etcd/errors.ts';
+import type { Event, Revision } from '../src/etcd/types.ts';
+import { silentLogger } from '../src/lib/log.ts';
+import { openEtcdStore, type EtcdStore } from '../src/store/etcd/etcd-store.ts';
+import { RawStatusError, type BackendTls, type Watch } from '../src/store/store.ts';
+import { endOf, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
+import { createCertificates } from './servers/certificates.ts';
+import { skipped } from './servers/database.ts';
+import { freePort, tempFolder, testEtcd, waitFor, type TestEtcd } from './servers/index.ts';
+
+let etcd: TestEtcd | undefined;
+let stores = 0;
+
+test.before('etcd starts', async (t) => {
+  etcd = await skipped(() => testEtcd());
+  t.pass();
+});
+test.after.always('etcd stops', () => etcd?.dispose());
+
+const soon = (ms = 20_000) => AbortSignal.timeout(ms);
+
+function open(t: ExecutionContext, url: string, tls?: BackendTls): EtcdStore {
+  const store = openEtcdStore({
+    name: `etcd-${++stores}`,
+    url,
+    logger: silentLogger,
+    ...(tls === undefined ? {} : { tls }),
+  });
+  t.teardown(() => store[Symbol.asyncDispose]());
+  return store;
+}
+
+const put = (store: EtcdStore, key: string, value: string) =>
+  store.txn(txnRequest({ success: [op.put(key, value)] }), soon());
+
+/** Reads batches until `done` says so. */
+async function read(watch: Watch, done: (events: readonly Event[], revision: Revision) => boolean) {
+  const events: Event[] = [];
+  for await (const batch of watch) {
+    events.push(...batch.events);
+    if (done(events, batch.revision)) break;
+  }
+  return events.map(({ type, kv }) => `${type} ${kv.key.toString()}=${kv.value.toString()}`);
+}
+
+test('reads, txns, leases, compaction and status go through', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const store = open(t, etcd.endpoint);
+  const first = await put(store, 'basic/a', '1');
+  const { kvs, count } = await store.range(rangeRequest('basic/', { rangeEnd: endOf('basic/') }), soon());
+  t.deepEqual([kvs[0]?.key.toString(), kvs[0]?.value.toString(), count], ['basic/a', '1', 1]);
+  t.is(kvs[0]?.modRevision, first.header.revision);
+  const lease = await store.leaseGrant({ id: 4711n, ttl: 600 }, soon());
+  t.deepEqual([lease.id, lease.ttl], [4711n, 600]);
+  await store.txn(txnRequest({ success: [op.put('basic/b', '2', { lease: 4711n })] }), soon());
+  const { keys, grantedTtl } = await store.leaseTimeToLive({ id: 4711n, keys: true }, soon());
+  t.deepEqual([keys.map(String), grantedTtl], [['basic/b'], 600]);
+  t.is((await store.leaseKeepAlive(4711n, soon())).ttl, 600);
+  t.true((await store.leaseLeases(soon())).leases.includes(4711n));
+  await store.leaseRevoke(4711n, soon());
+  t.is((await store.leaseKeepAlive(4711n, soon())).ttl, 0);
+  t.is((await store.range(rangeRequest('basic/b'), soon())).count, 0);
+  const status = await store.status(soon());
+  t.regex(status.version, /^3\.\d+\.\d+$/);
+  t.true(status.revision >= first.header.revision && status.dbSize > 0 && status.memberId !== 0n);
+});
+
+test('errors of etcd keep their reason', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const store = open(t, etcd.endpoint);
+  const reasonOf = async (call: Promise<unknown>) => {
+    const error = await t.throwsAsync(call, { instanceOf: EtcdError });
+    return error?.reason;
+  };
+  t.is(await reasonOf(store.leaseRevoke(999n, soon())), 'leaseNotFound');
+  t.is(await reasonOf(store.range(rangeRequest('a', { revision: 1n << 40n }), soon())), 'futureRevision');
+  t.is(await reasonOf(store.compact({ revision: 1n << 40n, physical: false }, soon())), 'futureRevision');
+  t.is(await reasonOf(store.range(rangeRequest(''), soon())), 'emptyKey');
+});
+
+test('passthrough: bytes and statuses as etcd gives them', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const { passthrough } = open(t, etcd.endpoint);
+  const options = { metadata: {}, signal: soon() };
+  // Field 99 is unknown to everybody and must do no harm.
+  const request = Buffer.concat([encodeRangeRequest(rangeRequest('none')), Buffer.from([0x98, 0x06, 1])]);
+  t.is(decodeRangeResponse(await passthrough.unary('/etcdserverpb.KV/Range', request, options)).count, 0);
+  const refused = passthrough.unary('/etcdserverpb.KV/Range', Buffer.alloc(0), options);
+  const error = await t.throwsAsync(refused, { instanceOf: RawStatusError });
+  t.deepEqual([error?.code, error?.message], [3, 'etcdserver: key is not provided']);
+  const unknown = passthrough.unary('/etcdserverpb.KV/Nothing', Buffer.alloc(0), options);
+  t.is((await t.throwsAsync(unknown, { instanceOf: RawStatusError }))?.code, grpcCode.unimplemented);
+});
+
+test('passthrough: a server stream arrives whole, a cancelled one ends', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const { passthrough } = open(t, etcd.endpoint);
+  const snapshot = passthrough.stream('/etcdserverpb.Maintenance/Snapshot', { metadata: {}, signal: soon() });
+  await snapshot.write(Buffer.alloc(0));
+  snapshot.end();
+  let bytes = 0;
+  for await (const message of snapshot) bytes += message.length;
+  t.true(bytes > 16_384, `${bytes} bytes`);
+  const abort = new AbortController();
+  const watch = passthrough.stream('/etcdserverpb.Watch/Watch', { metadata: {}, signal: abort.signal });
+  const messages = watch[Symbol.asyncIterator]();
+  const pending = messages.next();
+  abort.abort();
+  await t.throwsAsync(pending, { name: 'AbortError' });
+});
+
+test('a watch gives history, then the present, then progress', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const store = open(t, etcd.endpoint);
+  const { header } = await put(store, 'watch/a', '1');
+  const abort = new AbortController();
+  const request = watchRequest('watch/', { rangeEnd: endOf('watch/'), startRevision: header.revision });
+  const watch = await store.watch(request, abort.signal);
+  t.true(watch.createdRevision >= header.revision);
+  await put(store, 'watch/b', '2');
+  const last = await put(store, 'elsewhere', 'x');
+  watch.requestProgress();
+  const events = await read(watch, (_, revision) => revision >= last.header.revision);
+  t.deepEqual(events, ['put watch/a=1', 'put watch/b=2']);
+});
+
+test('a watch ends without error when aborted, and with compacted when history is gone', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const store = open(t, etcd.endpoint);
+  const abort = new AbortController();
+  const watch = await store.watch(watchRequest('ended'), abort.signal);
+  const ended = read(watch, () => false);
+  abort.abort();
+  t.deepEqual(await ended, []);
+  const private_ = await testEtcd();
+  t.teardown(() => private_.dispose());
+  const other = open(t, private_.endpoint);
+  await put(other, 'a', '1');
+  const { header } = await put(other, 'a', '2');
+  await other.compact({ revision: header.revision, physical: true }, soon());
+  const late = other.watch(watchRequest('a', { startRevision: 1n }), soon());
+  const error = await t.throwsAsync(
+    late.then((opened) => read(opened, () => false)),
+    { instanceOf: EtcdError },
+  );
+  t.deepEqual([error?.reason, error?.compactRevision], ['compacted', header.revision]);
+});
+
+test('an etcd that is killed: Unavailable soon, and all well when it is back', async (t) => {
+  const server = await skipped(() => testEtcd());
+  if (server === undefined) return void t.pass();
+  t.teardown(() => server.dispose());
+  const store = open(t, server.endpoint);
+  await put(store, 'a', '1');
+  const abort = new AbortController();
+  const watch = await store.watch(watchRequest('a'), abort.signal);
+  const events = read(watch, (all) => all.length === 2);
+  await put(store, 'a', '2');
+  await server.kill();
+  const began = performance.now();
+  const error = await t.throwsAsync(put(store, 'a', 'lost'), { instanceOf: EtcdError });
+  t.deepEqual([error?.reason, error?.code], ['timeout', grpcCode.unavailable]);
+  t.true(performance.now() - began < 5_000, 'says soon that etcd is away');
+  await t.throwsAsync(store.status(soon()), { instanceOf: EtcdError });
+  await server.start();
+  await waitFor(() => store.status(soon(1_000)).then(() => true), {
+    what: 'the store to find its etcd again',
+  });
+  await put(store, 'a', '3');
+  t.deepEqual(await events, ['put a=2', 'put a=3']);
+});
+
+test('an etcd that hangs is given up', async (t) => {
+  const server = await skipped(() => testEtcd());
+  if (server === undefined) return void t.pass();
+  t.teardown(async () => {
+    await server.kill('SIGCONT');
+    await server.dispose();
+  });
+  const store = open(t, server.endpoint);
+  await put(store, 'a', '1');
+  await server.kill('SIGSTOP');
+  const error = await t.throwsAsync(put(store, 'a', '2'), { instanceOf: EtcdError });
+  t.is(error?.code, grpcCode.unavailable);
+});
+
+test('a caller that gives up is not kept waiting', async (t) => {
+  const store = open(t, `http://127.0.0.1:${await freePort()}`);
+  const began = performance.now();
+  await t.throwsAsync(store.range(rangeRequest('a'), soon(100)), { name: 'TimeoutError' });
+  t.true(performance.now() - began < 2_000);
+});
+
+/** A door to etcd that can be shut, as a member of its own. */
+async function door(target: string): Promise<{ url: string; shut(): Promise<void>; open(): Promise<void> }> {
+  const port = await freePort();
+  const to = new URL(target);
+  const sockets = new Set<Socket>();
+  let server: Server | undefined;
+  const start = () =>
+    new Promise<void>((resolve) => {
+      server = createServer((inside) => {
+        const outside = connect(Number(to.port), to.hostname);
+        for (const socket of [inside, outside]) {
+          sockets.add(socket);
+          socket.on('close', () => sockets.delete(socket));
+          socket.on('error', () => {
+            inside.destroy();
+            outside.destroy();
+          });
+        }
+        inside.pipe(outside).pipe(inside);
+      }).listen(port, '127.0.0.1', resolve);
+    });
+  await start();
+  const shut = async () => {
+    const closed = new Promise((resolve) => server?.close(resolve));
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+  return { url: `http://127.0.0.1:${port}`, shut, open: start };
+}
+
+test('members stand in for each other', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const [one, two] = [await door(etcd.endpoint), await door(etcd.endpoint)];
+  t.teardown(() => Promise.all([one.shut(), two.shut()]));
+  const store = open(t, `${one.url},${two.url}`);
+  const works = () => put(store, 'members', 'x').then(() => true);
+  await works();
+  await one.shut();
+  await waitFor(works, { what: 'the second member to serve', deadlineMs: 5_000 });
+  for (let call = 0; call < 10; call++) t.true(await works());
+  await one.open();
+  await two.shut();
+  await waitFor(works, { what: 'the first member to serve again', deadlineMs: 10_000 });
+  for (let call = 0; call < 10; call++) t.true(await works());
+});
+
+test('TLS, with a client certificate', async (t) => {
+  const folder = tempFolder('certificates');
+  const { caFile, server, client } = await createCertificates(folder);
+  const secured = await skipped(() => testEtcd({ tls: { caFile, ...server } }));
+  if (secured === undefined) return void t.pass();
+  t.teardown(() => secured.dispose());
+  const url = secured.secureEndpoint;
+  const trusted = open(t, url, { caFile, ...client, skipVerify: false });
+  await put(trusted, 'tls', '1');
+  t.is((await trusted.range(rangeRequest('tls'), soon())).count, 1);
+  const unverified = open(t, url, { ...client, skipVerify: true });
+  t.is((await unverified.range(rangeRequest('tls'), soon())).count, 1);
+  const suspicious = open(t, url, { ...client, skipVerify: false });
+  await t.throwsAsync(suspicious.range(rangeRequest('tls'), soon()), { instanceOf: EtcdError });
+  const anonymous = open(t, url, { caFile, skipVerify: false });
+  await t.throwsAsync(anonymous.range(rangeRequest('tls'), soon()), { instanceOf: EtcdError });
+});
