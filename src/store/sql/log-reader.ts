@@ -13,8 +13,10 @@ import { bytes, int64 } from './row.ts';
 const chunkBytesMax = 8 * 1024 * 1024;
 /** Rows of a chunk however large they are. */
 const chunkRowsMin = 16;
-/** What a row is taken to weigh before any was seen. */
-const initialRowBytes = 16 * 1024;
+/** What a row of a range is taken to weigh before any was seen: few rows at first, more once they are known to be small. */
+const initialRowBytes = 128 * 1024;
+/** Ranges whose rows' weight is remembered; the one asked for longest ago goes first. */
+const weightsMax = 1_000;
 /** Revisions that one statement looks through for the keys of a range, when it has to look at other keys too. */
 const windowRevisions = 20_000n;
 /** For a single revision that is read wholly, whatever its size. */
@@ -113,8 +115,8 @@ const smaller = (a: bigint, b: bigint) => (a < b ? a : b);
 
 class SqlLogReader implements LogReader {
   readonly #driver: Driver;
-  /** Moving average of the bytes of a row, previous value included. */
-  #rowBytes = initialRowBytes;
+  /** By range: moving average of the bytes of a row, previous value included. One type's rows are no measure for another's. */
+  readonly #rowBytes = new Map<string, number>();
 
   constructor(driver: Driver) {
     this.#driver = driver;
@@ -130,7 +132,8 @@ class SqlLogReader implements LogReader {
     // Only these look at rows they do not return; without a bound, one statement might read through the whole log.
     const isWindowed = scope === 'range' || scope === 'fromKey';
     const windowEnd = isWindowed ? smaller(wanted, query.after + windowRevisions) : wanted;
-    const limit = this.#limit(query.eventsMax);
+    const name = query.range?.start.toString('latin1') ?? '';
+    const limit = this.#limit(query.eventsMax, name);
     const statement = selectLog(scope, limit + 1);
     const result = await this.#driver.query(
       statement,
@@ -145,8 +148,8 @@ class SqlLogReader implements LogReader {
     if (rows.length > limit) {
       const cut = int64(rows.at(-1)!, 'mod_revision');
       const whole = rows.filter((row) => int64(row, 'mod_revision') < cut);
-      if (whole.length === 0) return this.#readRevision(cut, { scope, params, signal });
-      return { events: this.#events(whole), through: cut - 1n, revision };
+      if (whole.length === 0) return this.#readRevision(cut, { scope, params, name, signal });
+      return { events: this.#events(whole, name), through: cut - 1n, revision };
     }
     let through = last;
     if (windowEnd < last) {
@@ -156,13 +159,18 @@ class SqlLogReader implements LogReader {
           ? last
           : smaller(last, int64(result.rows[0]!, 'next_revision') - 1n);
     }
-    return { events: this.#events(rows), through, revision };
+    return { events: this.#events(rows, name), through, revision };
   }
 
   /** All events of one revision, for a revision with more of them than a chunk should have. */
   async #readRevision(
     revision: Revision,
-    { scope, params, signal }: { scope: LogScope; params: SqlValue[]; signal: AbortSignal | undefined },
+    {
+      scope,
+      params,
+      name,
+      signal,
+    }: { scope: LogScope; params: SqlValue[]; name: string; signal: AbortSignal | undefined },
   ): Promise<LogChunk> {
     const statement = selectLog(scope, unlimitedRows);
     const result = await this.#driver.query(
@@ -175,21 +183,26 @@ class SqlLogReader implements LogReader {
       throw new EtcdError('compacted', { compactRevision: current.compactRevision });
     }
     const rows = result.rows.filter((row) => row['mod_revision'] !== null).toSorted(compareRows);
-    return { events: this.#events(rows), through: revision, revision: current.revision };
+    return { events: this.#events(rows, name), through: revision, revision: current.revision };
   }
 
-  #limit(eventsMax: number): number {
-    const fitting = Math.max(chunkRowsMin, Math.floor(chunkBytesMax / this.#rowBytes));
+  #limit(eventsMax: number, name: string): number {
+    const rowBytes = this.#rowBytes.get(name) ?? initialRowBytes;
+    const fitting = Math.max(chunkRowsMin, Math.floor(chunkBytesMax / rowBytes));
     return powerOfTwoBelow(Math.min(eventsMax, fitting));
   }
 
-  #events(rows: readonly Row[]): Event[] {
+  #events(rows: readonly Row[], name: string): Event[] {
     const events = rows.map(eventOf);
     if (events.length === 0) return events;
     let total = 0;
     for (const { kv, prevKv } of events)
       total += kv.key.length + kv.value.length + (prevKv?.value.length ?? 0);
-    this.#rowBytes = Math.max(64, (this.#rowBytes + total / events.length) / 2);
+    const before = this.#rowBytes.get(name) ?? initialRowBytes;
+    this.#rowBytes.delete(name);
+    this.#rowBytes.set(name, Math.max(64, (before + total / events.length) / 2));
+    const [oldest] = this.#rowBytes.keys();
+    if (this.#rowBytes.size > weightsMax && oldest !== undefined) this.#rowBytes.delete(oldest);
     return events;
   }
 }
