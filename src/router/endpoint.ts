@@ -136,7 +136,7 @@ function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts): Endpoint {
   const { user, password, host, database, parameters: query } = parts;
   const build = (shownPassword: string) => {
     const login = user === '' && password === '' ? '' : `${encodeURIComponent(user)}${shownPassword}@`;
-    const tail = query.size === 0 ? '' : `?${query}`;
+    const tail = query.size === 0 ? '' : `?${query.toString()}`;
     return `${engine}://${login}${host}/${encodeURIComponent(database)}${tail}`;
   };
   const socket = query.get('socketPath') ?? query.get('host');

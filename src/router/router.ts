@@ -1,18 +1,25 @@
-// Which store answers a request. The server asks here before every call that names keys.
+// Which store answers a request. The server asks here before every call that names keys. Once a type has been resolved an
+// answer is a map lookup.
 
-import type { KeyRange } from '../etcd/range.ts';
-import type { CompactionRequest, CompactionResponse, Revision, TxnRequest } from '../etcd/types.ts';
+import { EtcdError } from '../etcd/errors.ts';
+import { keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
+import type {
+  CompactionRequest,
+  CompactionResponse,
+  RequestOp,
+  Revision,
+  TxnRequest,
+} from '../etcd/types.ts';
+import type { Clock } from '../lib/clock.ts';
+import { invariant } from '../lib/invariant.ts';
+import type { Logger } from '../lib/log.ts';
 import type { Store } from '../store/store.ts';
+import { createClassifier, showRange, type Classifier } from './classify.ts';
+import { Compaction } from './compaction.ts';
+import { Placements, type PlacementMismatch } from './placement.ts';
+import type { Topology } from './topology.ts';
 
-/** A type that lives elsewhere than the topology wishes. */
-export interface PlacementMismatch {
-  /** Root of its keys below the key prefix: `events`, `data.example.com/largedata`. */
-  readonly root: string;
-  /** The store that its placement record names. */
-  readonly recorded: string;
-  /** The store that the topology names. */
-  readonly wished: string;
-}
+export type { PlacementMismatch } from './placement.ts';
 
 export interface Router {
   /** The store that holds every key of the range. @throws EtcdError crossStore naming the stores; timeout when that cannot be known now. */
@@ -28,4 +35,139 @@ export interface Router {
   noteCompactTxn(revision: Revision, signal: AbortSignal): Promise<void>;
   mismatches(): readonly PlacementMismatch[];
   close(): Promise<void>;
+}
+
+export interface RouterOptions {
+  readonly topology: Topology;
+  /** By name; holds the topology's default and backends. Closed by whoever opened them. */
+  readonly stores: ReadonlyMap<string, Store>;
+  /** kube-apiserver's `--etcd-prefix`, without a slash at its end. */
+  readonly keyPrefix: string;
+  readonly logger: Logger;
+  readonly clock: Clock;
+}
+
+/** Types named in the message about a range over several stores. */
+const namedTypesMax = 5;
+const noRangeEnd = Buffer.alloc(0);
+
+/** A router over opened stores; starts to follow the placement records at once. */
+export function createRouter(options: RouterOptions): Router {
+  const { topology, stores, keyPrefix, logger, clock } = options;
+  const defaultStore = stores.get(topology.default.name);
+  invariant(defaultStore !== undefined, 'the default store is opened before the router');
+  const others = topology.backends.flatMap(({ name }) => stores.get(name) ?? []);
+  const classifier = createClassifier(keyPrefix);
+  const placements = new Placements({ topology, stores, defaultStore, classifier, clock, logger });
+  const compaction = new Compaction({ defaultStore, others, clock, logger });
+  placements.start();
+  return new TypeRouter({ defaultStore, others, classifier, placements, compaction });
+}
+
+interface Parts {
+  readonly defaultStore: Store;
+  readonly others: readonly Store[];
+  readonly classifier: Classifier;
+  readonly placements: Placements;
+  readonly compaction: Compaction;
+}
+
+class TypeRouter implements Router {
+  readonly defaultStore: Store;
+  readonly #all: readonly Store[];
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+    this.defaultStore = parts.defaultStore;
+    this.#all = [...new Set([parts.defaultStore, ...parts.others])];
+  }
+
+  stores(): readonly Store[] {
+    return this.#all;
+  }
+
+  async storeFor(range: KeyRange, signal: AbortSignal): Promise<Store> {
+    const { classifier, placements } = this.#parts;
+    const location = classifier.locate(range);
+    switch (location.type) {
+      case 'root':
+        return placements.known(location.root) ?? (await placements.resolve(location.root, signal));
+      case 'rest':
+        return this.defaultStore;
+      case 'span':
+        return this.#defaultUnlessMixed(range, signal);
+    }
+  }
+
+  async storeForTxn(request: TxnRequest, signal: AbortSignal): Promise<Store> {
+    let first: { readonly store: Store; readonly range: KeyRange } | undefined;
+    for (const range of rangesOf(request)) {
+      const store = await this.storeFor(range, signal);
+      first ??= { store, range };
+      if (store === first.store) continue;
+      throw new EtcdError('crossStore', {
+        message:
+          `switchyard: the transaction spans stores: ${showRange(first.range)} is in ${first.store.name}, ` +
+          `${showRange(range)} in ${store.name}`,
+      });
+    }
+    return first?.store ?? this.defaultStore;
+  }
+
+  compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {
+    return this.#parts.compaction.compact(request, signal);
+  }
+
+  noteCompactTxn(revision: Revision, signal: AbortSignal): Promise<void> {
+    return this.#parts.compaction.note(revision, signal);
+  }
+
+  mismatches(): readonly PlacementMismatch[] {
+    return this.#parts.placements.mismatches();
+  }
+
+  close(): Promise<void> {
+    return this.#parts.placements.close();
+  }
+
+  /** A range over several types is the default store's, unless one of them lives elsewhere. */
+  async #defaultUnlessMixed(range: KeyRange, signal: AbortSignal): Promise<Store> {
+    const { classifier, placements } = this.#parts;
+    const placed = await placements.elsewhere(signal);
+    const inside = placed.filter(({ root }) =>
+      [keyRange(classifier.bareKey(root), noRangeEnd), classifier.below(root)].some((part) =>
+        overlaps(part, range),
+      ),
+    );
+    if (inside.length === 0) return this.defaultStore;
+    const named = inside
+      .slice(0, namedTypesMax)
+      .map(({ root, store }) => `${classifier.keyPrefix}/${root}/ is in ${store}`);
+    const more =
+      inside.length > namedTypesMax ? ` and ${inside.length - namedTypesMax} more types elsewhere` : '';
+    throw new EtcdError('crossStore', {
+      message:
+        `switchyard: ${showRange(range)} spans stores: ${named.join(', ')}${more}, the rest in ${this.defaultStore.name}; ` +
+        `ask for one type at a time, as in ${classifier.keyPrefix}/${inside[0]?.root}/`,
+    });
+  }
+}
+
+/** The ranges that a txn names, in its order. */
+function* rangesOf(request: TxnRequest): Generator<KeyRange> {
+  for (const { key, rangeEnd } of request.compare) yield keyRange(key, rangeEnd);
+  for (const op of [...request.success, ...request.failure]) yield* rangesOfOp(op);
+}
+
+function* rangesOfOp(op: RequestOp): Generator<KeyRange> {
+  switch (op.type) {
+    case 'txn':
+      return yield* rangesOf(op.request);
+    case 'put':
+      return yield keyRange(op.request.key, noRangeEnd);
+    case 'range':
+    case 'deleteRange':
+      return yield keyRange(op.request.key, op.request.rangeEnd);
+  }
 }

@@ -116,5 +116,5 @@ function kindOf(node: Node | null | undefined): string {
   if (isAlias(node)) return 'an alias';
   if (!isScalar(node) || node.value === null) return 'nothing';
   if (node.value === '') return 'an empty text';
-  return typeof node.value === 'string' ? 'a text' : `the ${typeof node.value} ${String(node.value)}`;
+  return typeof node.value === 'string' ? 'a text' : `the ${typeof node.value} ${JSON.stringify(node.value)}`;
 }

@@ -1,0 +1,44 @@
+// `switchyard validate FILE`: checks a topology file and says what it means. Reaches no server.
+
+import { UsageError } from '../config.ts';
+import { describeMatch } from '../router/rules.ts';
+import { loadTopology, type Topology } from '../router/topology.ts';
+import { exitCode, type ExitCode, type Io } from './io.ts';
+import { readArguments } from './topology-flags.ts';
+
+const help = `Usage: switchyard validate FILE [--default-endpoint URL]
+
+Checks a topology file without reaching any server. Exit code 0: it can be used; 2: every problem is on standard error.`;
+
+/** One line for each store and each rule. */
+function summary({ path, default: defaultBackend, backends, rules }: Topology): string {
+  const stores = [defaultBackend, ...backends].map(({ name, displayUrl }) => `  ${name} = ${displayUrl}`);
+  const shown = rules.map(
+    ({ name, store, line, match }) =>
+      `  line ${line}: ${describeMatch(match)} → ${store}${name === store ? '' : ` (backend ${name})`}`,
+  );
+  const rest = `  everything else → ${defaultBackend.name}`;
+  return [`${path} is valid`, 'stores', ...stores, 'rules, the first match wins', ...shown, rest].join('\n');
+}
+
+/** Answers 0 with a summary. @throws UsageError, TopologyError */
+export function runValidate(args: readonly string[], io: Io): ExitCode {
+  const { values, positionals } = readArguments(args, io.env, ['default-endpoint']);
+  if (values.help) {
+    io.out(help);
+    return exitCode.done;
+  }
+  const [path, ...more] = positionals;
+  if (path === undefined || more.length > 0)
+    throw new UsageError([
+      `Expected one topology file, got ${path === undefined ? 'none' : positionals.join(' ')}`,
+    ]);
+  const { defaultEndpoint } = values;
+  const topology = loadTopology({
+    path,
+    env: io.env,
+    ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
+  });
+  io.out(summary(topology));
+  return exitCode.done;
+}

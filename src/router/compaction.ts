@@ -1,0 +1,177 @@
+// Compact speaks of the default store's revisions. Whenever kube-apiserver notes one of those (a txn on compact_rev_key) the
+// revisions of the other stores are noted with it, so that a later Compact finds the same point in time in each of them.
+// The notes are one key in the default store, shared by all gateways.
+
+import { linkedAbort } from '../lib/abort.ts';
+import { EtcdError } from '../etcd/errors.ts';
+import type { CompactionRequest, CompactionResponse, Revision } from '../etcd/types.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../lib/log.ts';
+import type { Store } from '../store/store.ts';
+import { putOp, readKey, writtenAt } from './requests.ts';
+
+const notesKey = Buffer.from('/switchyard/compaction-notes');
+const notesMax = 64;
+/** Attempts to write a note while other gateways write theirs. */
+const attemptsMax = 8;
+/** How long a store other than the default may hold up a note. */
+const statusTimeoutMs = 1_000;
+/** Same for a compaction; one that takes longer goes on behind. */
+const compactTimeoutMs = 10_000;
+
+/** At `revision` of the default store the others were at `stores` (by name). */
+interface Note {
+  readonly revision: Revision;
+  readonly stores: ReadonlyMap<string, Revision>;
+}
+
+export interface CompactionOptions {
+  readonly defaultStore: Store;
+  readonly others: readonly Store[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Compaction over all stores. */
+export class Compaction {
+  readonly #options: CompactionOptions;
+
+  constructor(options: CompactionOptions) {
+    this.#options = options;
+  }
+
+  /** Notes where the other stores are, now that the default store is at `revision`. @throws EtcdError */
+  async note(revision: Revision, signal: AbortSignal): Promise<void> {
+    const { others, defaultStore } = this.#options;
+    if (others.length === 0) return;
+    const stores = await this.#revisions(signal);
+    if (stores.size === 0) return;
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const { notes, modRevision } = await this.#read(signal);
+      // Another gateway's note of the same txn is as good.
+      if (notes.some((note) => note.revision === revision)) return;
+      const all = [...notes, { revision, stores }].toSorted((a, b) => (a.revision < b.revision ? -1 : 1));
+      const request = {
+        compare: [writtenAt(notesKey, modRevision)],
+        success: [putOp(notesKey, encodeNotes(all.slice(-notesMax)))],
+        failure: [],
+      };
+      if ((await defaultStore.txn(request, signal)).succeeded) return;
+    }
+    throw new EtcdError('timeout');
+  }
+
+  /**
+   * Compacts the default store, then the others, each at the newest revision noted for `request.revision` or before. Another
+   * store that is down is left for the next time. @throws EtcdError as the default store does.
+   */
+  async compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {
+    const { defaultStore, others } = this.#options;
+    let response: CompactionResponse | undefined;
+    let refused: EtcdError | undefined;
+    try {
+      response = await defaultStore.compact(request, signal);
+    } catch (error) {
+      // Done before, by another apiserver say: what the other stores have missed can still be made up for.
+      if (!(error instanceof EtcdError) || error.reason !== 'compacted') throw error;
+      refused = error;
+    }
+    if (others.length > 0) await this.#compactOthers(request, signal);
+    if (response === undefined) throw refused;
+    return response;
+  }
+
+  async #compactOthers(request: CompactionRequest, signal: AbortSignal): Promise<void> {
+    const { others, logger } = this.#options;
+    let notes: readonly Note[];
+    try {
+      ({ notes } = await this.#read(signal));
+    } catch (error) {
+      logger.warn('compaction notes not read, only the default store is compacted', { error });
+      return;
+    }
+    const usable = notes.filter(({ revision }) => revision <= request.revision);
+    const compactOne = async (store: Store) => {
+      const revision = usable.findLast(({ stores }) => stores.has(store.name))?.stores.get(store.name);
+      if (revision === undefined) return;
+      try {
+        await this.#inTime(compactTimeoutMs, signal, (bounded) =>
+          store.compact({ revision, physical: request.physical }, bounded),
+        );
+        logger.info('store compacted', { store: store.name, revision });
+      } catch (error) {
+        if (error instanceof EtcdError && error.reason === 'compacted') return;
+        logger.warn('store not compacted, left for the next time', { store: store.name, revision, error });
+      }
+    };
+    await Promise.all(others.map(compactOne));
+  }
+
+  /** Revisions of the stores that answer in time. */
+  async #revisions(signal: AbortSignal): Promise<ReadonlyMap<string, Revision>> {
+    const { others, logger } = this.#options;
+    const found = new Map<string, Revision>();
+    const ask = async (store: Store) => {
+      try {
+        const { revision } = await this.#inTime(statusTimeoutMs, signal, (bounded) => store.status(bounded));
+        found.set(store.name, revision);
+      } catch (error) {
+        logger.warn('store left out of a compaction note', { store: store.name, error });
+      }
+    };
+    await Promise.all(others.map(ask));
+    return new Map(found);
+  }
+
+  async #inTime<T>(
+    timeoutMs: number,
+    signal: AbortSignal,
+    call: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const bounded = linkedAbort(signal);
+    const late = this.#options.clock.sleep(timeoutMs, bounded.signal).then(() => {
+      throw new EtcdError('timeout');
+    });
+    try {
+      return await Promise.race([call(bounded.signal), late]);
+    } finally {
+      late.catch(() => undefined);
+      bounded.abort();
+    }
+  }
+
+  async #read(
+    signal: AbortSignal,
+  ): Promise<{ readonly notes: readonly Note[]; readonly modRevision: Revision }> {
+    const { defaultStore, logger } = this.#options;
+    const [kv] = (await defaultStore.range(readKey(notesKey), signal)).kvs;
+    if (kv === undefined) return { notes: [], modRevision: 0n };
+    const notes = decodeNotes(kv.value);
+    if (notes === undefined) logger.warn('compaction notes cannot be read and are begun anew');
+    return { notes: notes ?? [], modRevision: kv.modRevision };
+  }
+}
+
+function encodeNotes(notes: readonly Note[]): Buffer {
+  const plain = notes.map(({ revision, stores }) => ({
+    revision: String(revision),
+    stores: Object.fromEntries([...stores].map(([name, at]) => [name, String(at)])),
+  }));
+  return Buffer.from(JSON.stringify(plain));
+}
+
+/** Undefined when the value is none that was written here. */
+function decodeNotes(value: Buffer): readonly Note[] | undefined {
+  try {
+    const plain = JSON.parse(value.toString('utf8')) as {
+      revision: string;
+      stores: Record<string, string>;
+    }[];
+    return plain.map(({ revision, stores }) => ({
+      revision: BigInt(revision),
+      stores: new Map(Object.entries(stores).map(([name, at]) => [name, BigInt(at)])),
+    }));
+  } catch {
+    return undefined;
+  }
+}

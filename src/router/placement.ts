@@ -1,0 +1,322 @@
+// Where each type lives. The records in the default store are the truth and are watched; the rules of the topology are only the
+// wish for types without a record. Used by router.ts. Invariant: `#routes` holds only what a record, or the absence of
+// record and rule, says; an event that changes either removes the entry first.
+
+import type { Event, KeyValue, Revision } from '../etcd/types.ts';
+import { linkedAbort } from '../lib/abort.ts';
+import type { Store } from '../store/store.ts';
+import { Kinds } from './kinds.ts';
+import { Placer, type PlacerOptions } from './placing.ts';
+import { parseRecord, recordRoot, recordsRange, type PlacementRecord } from './records.ts';
+import { unavailable } from './requests.ts';
+import { matchRule, needsNames, typeOf, type Rule } from './rules.ts';
+import { tail } from './tail.ts';
+import { defaultStoreName, type Topology } from './topology.ts';
+
+/** A type that lives elsewhere than the topology wishes. */
+export interface PlacementMismatch {
+  /** Root of its keys below the key prefix: `events`, `data.example.com/largedata`. */
+  readonly root: string;
+  /** What its placement record names. */
+  readonly recorded: string;
+  /** The store that the topology names. */
+  readonly wished: string;
+}
+
+/** How long a request waits for the default store to tell where its type lives. */
+const resolveTimeoutMs = 5_000;
+/** Types whose rule has been looked for in vain; beyond it the search starts anew. */
+const unnamedMax = 10_000;
+
+export interface PlacementsOptions extends PlacerOptions {
+  readonly topology: Topology;
+}
+
+interface KnownRecord extends PlacementRecord {
+  /** Learned while requests for the type may have gone to another store. */
+  readonly late: boolean;
+}
+
+/** The placement of every type. `follow` must run. */
+export class Placements {
+  readonly #options: PlacementsOptions;
+  readonly #placer: Placer;
+  readonly #kinds: Kinds;
+  readonly #records = new Map<string, KnownRecord>();
+  readonly #routes = new Map<string, Store>();
+  readonly #underWay = new Map<string, Promise<Store>>();
+  readonly #mismatches = new Map<string, PlacementMismatch>();
+  readonly #loaded = Promise.withResolvers<void>();
+  #isLoaded = false;
+  readonly #closed = new AbortController();
+  /** First segments of the types that rules may name. */
+  readonly #named: ReadonlySet<string>;
+  readonly #needsKinds: boolean;
+  readonly #background: Promise<void>[] = [];
+
+  constructor(options: PlacementsOptions) {
+    const { topology, classifier, clock, logger, defaultStore } = options;
+    this.#options = options;
+    this.#placer = new Placer(options);
+    this.#kinds = new Kinds({
+      store: defaultStore,
+      keyPrefix: classifier.keyPrefix,
+      clock,
+      logger,
+      onChange: (root) => this.#onDefinition(root),
+    });
+    this.#named = new Set(
+      topology.rules.map(({ match }) => (match.type === 'prefix' ? match.root : match.group)),
+    );
+    this.#needsKinds = topology.rules.some(
+      ({ match }) => match.type === 'customresource' && match.kind !== undefined,
+    );
+  }
+
+  /** Starts following records and definitions. */
+  start(): void {
+    const { defaultStore: store, clock, logger } = this.#options;
+    const { signal } = this.#closed;
+    const records = tail(
+      {
+        store,
+        range: recordsRange,
+        what: 'placement records',
+        clock,
+        logger,
+        onList: (kvs, revision) => this.#onList(kvs, revision),
+        onEvents: (events) => this.#onEvents(events),
+      },
+      signal,
+    );
+    this.#background.push(records);
+    if (this.#needsKinds) this.#background.push(this.#kinds.follow(signal));
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await Promise.allSettled(this.#background);
+  }
+
+  mismatches(): readonly PlacementMismatch[] {
+    return [...this.#mismatches.values()].toSorted((a, b) => (a.root < b.root ? -1 : 1));
+  }
+
+  /** Types recorded outside the default store, with the names of their stores. @throws EtcdError timeout. */
+  async elsewhere(
+    signal: AbortSignal,
+  ): Promise<readonly { readonly root: string; readonly store: string }[]> {
+    if (!this.#isLoaded) await this.#bounded(() => this.#loaded.promise, signal);
+    return [...this.#records.values()].flatMap((record) => {
+      const store = this.#nameOf(record) ?? record.store ?? 'unknown';
+      return store === defaultStoreName ? [] : [{ root: record.root, store }];
+    });
+  }
+
+  /** The store of a type when that is known; no I/O. */
+  known(root: string): Store | undefined {
+    const route = this.#routes.get(root);
+    if (route !== undefined) return route;
+    if (!this.#isLoaded || this.#records.has(root)) return undefined;
+    return this.#mayBeNamed(root) ? undefined : this.#options.defaultStore;
+  }
+
+  /** The store of a type; reads definition and record, and places the type, where it must. @throws EtcdError timeout. */
+  resolve(root: string, signal: AbortSignal): Promise<Store> {
+    return this.#bounded(() => {
+      const before = this.#underWay.get(root);
+      if (before !== undefined) return before;
+      const started = this.#resolveOnce(root).finally(() => this.#underWay.delete(root));
+      this.#underWay.set(root, started);
+      return started;
+    }, signal);
+  }
+
+  /** Not with the caller's signal: others wait for the same answer. */
+  async #resolveOnce(root: string): Promise<Store> {
+    await this.#loaded.promise;
+    const bounded = linkedAbort(this.#closed.signal);
+    const timer = setTimeout(() => bounded.abort(), resolveTimeoutMs);
+    try {
+      const record = this.#records.get(root) ?? (await this.#recordOf(root, bounded.signal));
+      if (record === undefined) return this.#options.defaultStore;
+      const store = this.#storeOf(record);
+      await this.#lift(store, record, bounded.signal);
+      // A newer record may have come meanwhile; then this answer serves the requests that asked before it.
+      if (this.#records.get(root)?.store === record.store) this.#routes.set(root, store);
+      return store;
+    } catch (error) {
+      if (bounded.signal.aborted) throw unavailable(`no answer in time about where ${root} lives`, error);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      bounded.abort();
+    }
+  }
+
+  /** The record of a type without one: placed now, if a rule names it. */
+  async #recordOf(root: string, signal: AbortSignal): Promise<KnownRecord | undefined> {
+    const { generation } = this.#kinds;
+    const { rule, lasting } = await this.#wish(root, signal);
+    if (rule === undefined) {
+      if (lasting && generation === this.#kinds.generation && !this.#records.has(root)) {
+        if (this.#routes.size >= unnamedMax) this.#routes.clear();
+        this.#routes.set(root, this.#options.defaultStore);
+      }
+      return undefined;
+    }
+    const placed = await this.#placer.place(root, rule, signal);
+    const record = this.#learn({ ...placed, late: false });
+    if (this.#storeOf(record) !== this.#options.defaultStore)
+      void this.#placer.reportStrays(root, this.#closed.signal);
+    return record;
+  }
+
+  async #wish(root: string, signal: AbortSignal): Promise<{ rule: Rule | undefined; lasting: boolean }> {
+    const { rules } = this.#options.topology;
+    const type = typeOf(root);
+    const first = matchRule(rules, type, undefined);
+    if (first !== needsNames) return { rule: first, lasting: true };
+    const { names, lasting } = await this.#kinds.namesOf(type, signal);
+    const rule = matchRule(rules, type, names);
+    return { rule: rule === needsNames ? undefined : rule, lasting };
+  }
+
+  #mayBeNamed(root: string): boolean {
+    const slash = root.indexOf('/');
+    return this.#named.has(slash < 0 ? root : root.slice(0, slash));
+  }
+
+  #nameOf({ store }: PlacementRecord): string | undefined {
+    return store === undefined ? undefined : this.#options.topology.storeNames.get(store);
+  }
+
+  #storeOf(record: PlacementRecord): Store {
+    const name = this.#nameOf(record);
+    const store = name === undefined ? undefined : this.#options.stores.get(name);
+    if (store !== undefined) return store;
+    if (record.store === undefined)
+      throw unavailable(`the placement record of ${record.root} cannot be read`);
+    throw unavailable(
+      `${record.root} lives in store ${record.store} by its placement record, and the topology has no backend of that name`,
+    );
+  }
+
+  /** Resource versions of a type never go back, so its store must be at least where the store before it was. */
+  async #lift(store: Store, { modRevision, late, root }: KnownRecord, signal: AbortSignal): Promise<void> {
+    const { defaultStore, logger } = this.#options;
+    if (store === defaultStore || store.raiseRevision === undefined) return;
+    let floor = modRevision;
+    if (late) {
+      try {
+        floor = (await defaultStore.status(signal)).revision;
+      } catch (error) {
+        logger.warn('revision of the default store not known, that of the record is used', {
+          type: root,
+          error,
+        });
+      }
+    }
+    await store.raiseRevision(floor, signal);
+  }
+
+  // Records as they come
+
+  #onList(kvs: readonly KeyValue[], revision: Revision): void {
+    const late = this.#isLoaded;
+    const listed = new Set(kvs.map(({ key }) => recordRoot(key)));
+    for (const { root, modRevision } of this.#records.values())
+      if (!listed.has(root) && modRevision <= revision) this.#forget(root);
+    for (const kv of kvs) this.#learn({ ...parseRecord(kv), late });
+    this.#isLoaded = true;
+    this.#loaded.resolve();
+    void this.#assessAll();
+  }
+
+  #onEvents(events: readonly Event[]): void {
+    for (const { type, kv } of events) {
+      const root = recordRoot(kv.key);
+      if (type === 'put') this.#learn({ ...parseRecord(kv), late: true });
+      else if ((this.#records.get(root)?.modRevision ?? 0n) < kv.modRevision) this.#forget(root);
+      void this.#assess(root);
+    }
+  }
+
+  /** Takes a record in unless a newer one is known; answers the one that holds. */
+  #learn(record: KnownRecord): KnownRecord {
+    const before = this.#records.get(record.root);
+    if (before !== undefined && before.modRevision >= record.modRevision) return before;
+    this.#records.set(record.root, record);
+    if (before?.store !== record.store) this.#routes.delete(record.root);
+    return record;
+  }
+
+  #forget(root: string): void {
+    this.#records.delete(root);
+    this.#routes.delete(root);
+  }
+
+  #onDefinition(root: string | undefined): void {
+    for (const key of root === undefined ? [...this.#routes.keys()] : [root])
+      if (!this.#records.has(key)) this.#routes.delete(key);
+    if (root === undefined) void this.#assessAll();
+    else if (this.#records.has(root)) void this.#assess(root);
+  }
+
+  // Mismatches of record and wish
+
+  async #assessAll(): Promise<void> {
+    for (const root of new Set([...this.#records.keys(), ...this.#mismatches.keys()]))
+      await this.#assess(root);
+  }
+
+  /** Compares a record with the wish, and logs when the outcome is another than before. */
+  async #assess(root: string): Promise<void> {
+    const { logger } = this.#options;
+    const record = this.#records.get(root);
+    const recorded = record && (this.#nameOf(record) ?? record.store ?? 'unreadable');
+    let wished: string;
+    try {
+      const { rule, lasting } = await this.#wish(root, this.#closed.signal);
+      // Without its definition nobody knows what the type is called.
+      if (rule === undefined && !lasting) return;
+      wished = rule?.store ?? defaultStoreName;
+    } catch (error) {
+      // The list after the next reconnection assesses all types again.
+      logger.debug('placement not compared with the topology', { type: root, error });
+      return;
+    }
+    if (this.#records.get(root) !== record) return;
+    const before = this.#mismatches.get(root);
+    if (recorded === undefined || recorded === wished) {
+      if (this.#mismatches.delete(root)) logger.info('type lives where the topology wishes', { type: root });
+      return;
+    }
+    this.#mismatches.set(root, { root, recorded, wished });
+    if (before?.recorded !== recorded || before.wished !== wished)
+      logger.warn('type lives elsewhere than the topology wishes and stays there', {
+        type: root,
+        recorded,
+        wished,
+      });
+  }
+
+  /** The outcome of `work`, for as long as the caller waits and the bound allows. */
+  async #bounded<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const waiting = linkedAbort(signal);
+    const ended = Promise.withResolvers<never>();
+    waiting.signal.addEventListener('abort', () =>
+      ended.reject(
+        signal.aborted ? signal.reason : unavailable('the default store does not tell where the type lives'),
+      ),
+    );
+    const timer = setTimeout(() => waiting.abort(), resolveTimeoutMs);
+    try {
+      return await Promise.race([work(), ended.promise]);
+    } finally {
+      clearTimeout(timer);
+      waiting.abort();
+    }
+  }
+}
