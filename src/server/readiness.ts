@@ -64,6 +64,7 @@ export function createReadiness(options: {
   let latestAt = Number.NEGATIVE_INFINITY;
   let running: Promise<readonly StoreHealth[]> | undefined;
   const said = new Map<Store, string>();
+  const closed = new AbortController();
 
   const say = ({ store, failure }: StoreHealth) => {
     const before = said.get(store) ?? '';
@@ -75,7 +76,8 @@ export function createReadiness(options: {
   };
   const round = async () => {
     const found = await Promise.all(options.stores().map(probe));
-    for (const health of found) say(health);
+    // Stores that are being closed do not answer; that is no news.
+    if (!closed.signal.aborted) for (const health of found) say(health);
     latest = found;
     latestAt = clock.now();
     return found;
@@ -85,7 +87,6 @@ export function createReadiness(options: {
     return (running ??= round().finally(() => (running = undefined)));
   };
 
-  const closed = new AbortController();
   const watch = async () => {
     while (!closed.signal.aborted) {
       await check();
