@@ -46,13 +46,21 @@ const url = (port: number) => `mysql://root:${adminPassword}@127.0.0.1:${port}/m
 async function createDataFolder(daemon: string, folder: string, data: string): Promise<void> {
   const installer = findProgram('mariadb-install-db') ?? findProgram('mysql_install_db');
   const cwd = { user: user(), cwd: folder };
+  // Servers that start remove what they take for leftovers in a shared folder for temporary files.
+  const tmpdir = `--tmpdir=${folder}`;
   if (installer === undefined) {
-    await execute(daemon, ['--no-defaults', '--initialize-insecure', `--datadir=${data}`], cwd);
+    await execute(daemon, ['--no-defaults', '--initialize-insecure', `--datadir=${data}`, tmpdir], cwd);
     return;
   }
   await execute(
     installer,
-    ['--no-defaults', `--datadir=${data}`, '--auth-root-authentication-method=normal', '--skip-test-db'],
+    [
+      '--no-defaults',
+      `--datadir=${data}`,
+      tmpdir,
+      '--auth-root-authentication-method=normal',
+      '--skip-test-db',
+    ],
     cwd,
   );
 }
@@ -72,6 +80,7 @@ async function prepare(options: { programs: string; folder: string; port: number
     args: [
       '--no-defaults',
       `--datadir=${data}`,
+      `--tmpdir=${folder}`,
       `--port=${port}`,
       '--bind-address=127.0.0.1',
       `--socket=${join(folder, 's')}`,
