@@ -76,11 +76,20 @@ async function startProcess(engine: Engine, programs: string): Promise<DatabaseS
       url: engine.url(port),
       kill: (signal) => server.kill(signal),
       stop: () => server.stop(),
-      start: () => server.start(),
+      start: () => startAgain(server, engine),
       logs: () => server.logs(),
       dispose,
     };
   }
+}
+
+/** Children of a killed server may hold its memory or files for a moment longer; until then it ends right after its start. */
+async function startAgain(server: { start(): Promise<void>; logs(): string }, engine: Engine): Promise<void> {
+  await waitFor(() => server.start().then(() => true), {
+    what: `${engine.name} to start again`,
+    deadlineMs: startMsMax,
+    details: () => server.logs(),
+  });
 }
 
 async function startContainer(engine: Engine): Promise<DatabaseServer> {
