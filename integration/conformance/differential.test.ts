@@ -54,7 +54,7 @@ for (const engine of ['sqlite', 'postgres', 'mysql'] satisfies SqlEngine[]) {
 
 async function play(endpoint: string, prefix: string, steps: readonly Step[]): Promise<unknown[]> {
   const client = new EtcdClient(endpoint);
-  const scene = new Scene(client, prefix);
+  const scene = new Scene(client, { prefix });
   try {
     await scene.enter();
     return await replay(scene, steps);

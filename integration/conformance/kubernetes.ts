@@ -1,7 +1,7 @@
 // The requests of kube-apiserver, shape by shape: what its storage layer, its watch cache and its compactor send.
 
 import { op, when } from './requests.ts';
-import type { Cases, Scene } from './scene.ts';
+import { wholeServer, type Cases, type Scene } from './scene.ts';
 
 const create = (on: Scene, name: string, value: string, lease = 0n) =>
   on.client.txn({
@@ -131,23 +131,25 @@ export const kubernetesCases: Cases = {
     await on.client.revoke(id);
     t.deepEqual(await on.all(), []);
   },
-  'the compactor: one of several wins the turn, and reads what the other wrote': async (t, on) => {
-    const turn = (version: bigint, revision: string) =>
-      on.client.txn({
-        compare: [when(on.key('compact_rev_key'), 'version', '=', version)],
-        success: [op.put(on.key('compact_rev_key'), revision)],
-        failure: [op.range(on.key('compact_rev_key'))],
-      });
-    const first = await turn(0n, '0');
-    t.true(first.succeeded);
-    const answers = await Promise.all([turn(1n, '11'), turn(1n, '12')]);
-    t.is(answers.filter(({ succeeded }) => succeeded).length, 1);
-    const loser = answers.find(({ succeeded }) => !succeeded)?.responses[0];
-    t.is(loser?.type === 'range' ? loser.response.kvs[0]?.version : 0n, 2n);
-    await on.client.put(on.key('x'), '');
-    await on.client.compact(first.header.revision);
-    t.true((await turn(2n, '13')).succeeded);
-  },
+  'the compactor: one of several wins the turn, and reads what the other wrote': wholeServer(
+    async (t, on) => {
+      const turn = (version: bigint, revision: string) =>
+        on.client.txn({
+          compare: [when(on.key('compact_rev_key'), 'version', '=', version)],
+          success: [op.put(on.key('compact_rev_key'), revision)],
+          failure: [op.range(on.key('compact_rev_key'))],
+        });
+      const first = await turn(0n, '0');
+      t.true(first.succeeded);
+      const answers = await Promise.all([turn(1n, '11'), turn(1n, '12')]);
+      t.is(answers.filter(({ succeeded }) => succeeded).length, 1);
+      const loser = answers.find(({ succeeded }) => !succeeded)?.responses[0];
+      t.is(loser?.type === 'range' ? loser.response.kvs[0]?.version : 0n, 2n);
+      await on.client.put(on.key('x'), '');
+      await on.client.compact(first.header.revision);
+      t.true((await turn(2n, '13')).succeeded);
+    },
+  ),
   'the health check reads a key that is not there': async (t, on) => {
     const { count } = await on.client.range('/registry/health');
     t.is(count, 0);

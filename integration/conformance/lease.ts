@@ -1,5 +1,6 @@
 // Leases: granting, attaching, renewing, revoking, expiring.
 
+import { waitFor } from '../servers/index.ts';
 import { op, when } from './requests.ts';
 import { failure, type Cases } from './scene.ts';
 
@@ -10,7 +11,7 @@ export const leaseCases: Cases = {
     const lease = await on.client.grant(600);
     t.true(lease.id > 0n);
     t.is(lease.ttl, 600);
-    t.is(on.since(lease.header.revision), 0);
+    if (!on.isPart) t.is(on.since(lease.header.revision), 0);
     t.not(lease.header.clusterId, 0n);
     await on.client.revoke(lease.id);
   },
@@ -33,7 +34,7 @@ export const leaseCases: Cases = {
     await on.client.put(on.key('d'), 'd');
     t.deepEqual((await on.all())[0], `a=a c2 m2 v1 l${id}`);
     const { header } = await on.client.revoke(id);
-    t.is(on.since(header.revision), 5);
+    if (!on.isPart) t.is(on.since(header.revision), 5);
     const events = await stream.events(7);
     t.deepEqual(
       events.slice(4).map((event) => on.event(event)),
@@ -45,7 +46,8 @@ export const leaseCases: Cases = {
   'revoking a lease without keys counts no revision': async (t, on) => {
     const { id } = await on.client.grant(600);
     const { header } = await on.client.revoke(id);
-    t.is(on.since(header.revision), 0);
+    if (on.isPart) t.pass();
+    else t.is(on.since(header.revision), 0);
   },
   'a put moves a key to another lease, or to none': async (t, on) => {
     const [one, two] = [await on.client.grant(600), await on.client.grant(600)];
@@ -55,8 +57,9 @@ export const leaseCases: Cases = {
     await on.client.put(on.key('b'), '2');
     t.deepEqual((await on.client.timeToLive(one.id)).keys, []);
     t.deepEqual((await on.client.timeToLive(two.id)).keys, [on.key('a')]);
-    t.is(on.since((await on.client.revoke(one.id)).header.revision), 4);
-    t.is(on.since((await on.client.revoke(two.id)).header.revision), 5);
+    const revoked = [await on.client.revoke(one.id), await on.client.revoke(two.id)];
+    const revisions = revoked.map(({ header }) => on.since(header.revision));
+    if (!on.isPart) t.deepEqual(revisions, [4, 5]);
     t.deepEqual(await on.all(), ['b=2 c2 m4 v2']);
   },
   'a delete detaches': async (t, on) => {
@@ -126,7 +129,9 @@ export const leaseCases: Cases = {
       [`delete a m3 (was a=1 c2 m2 v1 l${id})`, `delete b m3 (was b=1 c1 m1 v1 l${id})`],
     );
     t.deepEqual(await on.all(), []);
-    t.is((await on.client.timeToLive(id)).ttl, -1);
+    // Where the lease was granted elsewhere, it may end there a little later.
+    const gone = async () => (await on.client.timeToLive(id)).ttl === -1;
+    await waitFor(gone, { what: 'the lease to be gone', deadlineMs: 5_000 });
     t.is(await failure(on.client.put(on.key('c'), '', { lease: id })), notFound);
   },
   'keepalive puts expiry off': async (t, on) => {

@@ -1,6 +1,6 @@
 // Range: every option, alone and together.
 
-import { failure, type Cases, type Scene } from './scene.ts';
+import { failure, type Cases, type Scene, wholeServer } from './scene.ts';
 import { bytes, fromKey } from './requests.ts';
 
 /** a, b, c and d at +1 to +4; b again at +5; e created and deleted at +6 and +7. */
@@ -43,7 +43,7 @@ export const rangeCases: Cases = {
     t.deepEqual(await range('b', 'b'), []);
     t.deepEqual(await range('d', 'a'), []);
   },
-  'all keys from one on': async (t, on) => {
+  'all keys from one on': wholeServer(async (t, on) => {
     const high = Buffer.concat([Buffer.from([0xff, 0xfe]), bytes(on.prefix)]);
     await on.client.put(Buffer.concat([high, bytes('a')]), '1');
     await on.client.put(Buffer.concat([high, bytes('b')]), '2');
@@ -54,7 +54,7 @@ export const rangeCases: Cases = {
     );
     t.is(count, 2);
     t.is((await on.client.delete(high, { rangeEnd: fromKey })).deleted, 2);
-  },
+  }),
   'keys are bytes, compared as bytes': async (t, on) => {
     const names = [[0], [0, 0], [0x41], [0x61], [0x7f], [0x80], [0xc3, 0xa4], [0xff], [0xff, 0xff]];
     const keys = names.map((name) => Buffer.concat([bytes(on.prefix), Buffer.from(name)]));

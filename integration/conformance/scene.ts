@@ -20,17 +20,31 @@ export type Case = (t: ExecutionContext, on: Scene) => Promise<void>;
 /** Tests by title. */
 export type Cases = Readonly<Record<string, Case>>;
 
+const wholeServerCases = new WeakSet<Case>();
+
+/** A test that reads, compacts or deletes beyond its own keys: left out where those are only a part of the server. */
+export function wholeServer(run: Case): Case {
+  wholeServerCases.add(run);
+  return run;
+}
+
+/** True for what `wholeServer` has marked. */
+export const isWholeServer = (run: Case): boolean => wholeServerCases.has(run);
+
 /** Where one test plays: keys below a prefix of its own, revisions relative to the start. */
 export class Scene {
   readonly client: EtcdClient;
   readonly prefix: string;
+  /** Leases are granted, and the server is compacted, on another timeline than that of these keys. */
+  readonly isPart: boolean;
   readonly #streams: WatchStream[] = [];
   /** The store's revision when the test began. */
   base: Revision = 0n;
 
-  constructor(client: EtcdClient, prefix: string) {
+  constructor(client: EtcdClient, options: { readonly prefix: string; readonly isPart?: boolean }) {
     this.client = client;
-    this.prefix = prefix;
+    this.prefix = options.prefix;
+    this.isPart = options.isPart ?? false;
   }
 
   async enter(): Promise<void> {

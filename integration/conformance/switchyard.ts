@@ -18,9 +18,40 @@ export async function throughEtcd(): Promise<Target | undefined> {
   return behind(etcd.endpoint, () => etcd.dispose());
 }
 
-async function behind(defaultEndpoint: string, drop: () => Promise<void>): Promise<Target> {
+/**
+ * switchyard with the keys of the tests in a database by a rule and the rest in an etcd: leases are granted in one and used
+ * in the other. Undefined: a skip was announced.
+ */
+export async function byRule(engine: SqlEngine): Promise<Target | undefined> {
+  const database = await testDatabase(engine);
+  const etcd = await skipped(() => testEtcd());
+  const drop = async () => {
+    await database?.dispose();
+    await etcd?.dispose();
+  };
+  if (database === undefined || etcd === undefined) {
+    await drop();
+    return undefined;
+  }
+  const topology = `backends:
+  - name: placed
+    endpoint: ${database.url}
+    prefix: { prefix: conformance }
+`;
+  const target = await behind(etcd.endpoint, drop, topology);
+  return { ...target, root: '/registry/conformance/', isPart: true };
+}
+
+async function behind(
+  defaultEndpoint: string,
+  drop: () => Promise<void>,
+  topology?: string,
+): Promise<Target> {
   try {
-    const switchyard = await startSwitchyard({ defaultEndpoint });
+    const switchyard = await startSwitchyard({
+      defaultEndpoint,
+      ...(topology === undefined ? {} : { topology }),
+    });
     const dispose = async () => {
       await switchyard.dispose();
       await drop();

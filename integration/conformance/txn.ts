@@ -2,7 +2,7 @@
 
 import type { Compare } from '../../src/etcd/types.ts';
 import { fromKey, op, when } from './requests.ts';
-import { failure, type Cases, type Scene } from './scene.ts';
+import { failure, type Cases, type Scene, wholeServer } from './scene.ts';
 
 const duplicateKey = '3 etcdserver: duplicate key given in txn request';
 const tooManyOps = '3 etcdserver: too many operations in txn request';
@@ -23,9 +23,9 @@ function many<T>(count: number, make: (index: number) => T): T[] {
 }
 
 export const txnCases: Cases = {
-  'an empty txn succeeds and counts nothing': async (t, on) => {
+  'an empty txn succeeds and counts nothing': wholeServer(async (t, on) => {
     t.deepEqual(on.txn(await on.client.txn({})), { at: 0, succeeded: true, ops: [] });
-  },
+  }),
   'compares of one key with numbers': async (t, on) => {
     await fill(on);
     const [a, b] = [on.key('a'), on.key('b')];
@@ -80,8 +80,10 @@ export const txnCases: Cases = {
     t.false(await holds(on, when(absent[0], 'value', '=', '', absent[1])));
     t.false(await holds(on, when(on.key('a'), 'value', '>', 'A', on.key('b'))));
     t.true(await holds(on, when(on.key('a'), 'value', '!=', 'Z', on.key('c'))));
-    t.true(await holds(on, when(Buffer.from([0xff, 0xff]), 'mod', '=', 0n, fromKey)));
   },
+  'compares of all keys from one on': wholeServer(async (t, on) => {
+    t.true(await holds(on, when(Buffer.from([0xff, 0xff]), 'mod', '=', 0n, fromKey)));
+  }),
   'all compares must hold': async (t, on) => {
     await fill(on);
     t.true(await holds(on, when(on.key('a'), 'version', '=', 1n), when(on.key('b'), 'version', '=', 2n)));
@@ -237,7 +239,10 @@ export const txnCases: Cases = {
   'what the other branch needs does not matter': async (t, on) => {
     const answer = await on.client.txn({
       success: [op.put(on.key('a'), '1')],
-      failure: [op.put(on.key('b'), '', { ignoreValue: true }), op.range('x', { revision: on.at(100) })],
+      failure: [
+        op.put(on.key('b'), '', { ignoreValue: true }),
+        op.range(on.key('x'), { revision: on.at(100) }),
+      ],
     });
     t.is(on.since(answer.header.revision), 1);
   },

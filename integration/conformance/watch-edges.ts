@@ -1,30 +1,32 @@
 // Watch: what is refused, compaction, fragments, the ends of the keyspace.
 
 import { fromKey, op } from './requests.ts';
-import type { Cases } from './scene.ts';
+import { wholeServer, type Cases } from './scene.ts';
 
 const compactedText = 'etcdserver: mvcc: required revision has been compacted';
 
 export const watchEdgeCases: Cases = {
-  'a start below the compact revision is created, then canceled with that revision': async (t, on) => {
-    for (const value of ['1', '2', '3']) await on.client.put(on.key('a'), value);
-    await on.client.compact(on.at(3));
-    const stream = on.stream();
-    const created = await stream.create(on.key('a'), { startRevision: on.at(1) });
-    t.deepEqual(on.watch(created), { id: 0n, created: true });
-    const canceled = await stream.next();
-    t.deepEqual(on.watch(canceled), { id: 0n, canceled: true, compacted: 3 });
-    t.is(canceled.header.revision, 0n);
-  },
-  'a start at the compact revision is served': async (t, on) => {
+  'a start below the compact revision is created, then canceled with that revision': wholeServer(
+    async (t, on) => {
+      for (const value of ['1', '2', '3']) await on.client.put(on.key('a'), value);
+      await on.client.compact(on.at(3));
+      const stream = on.stream();
+      const created = await stream.create(on.key('a'), { startRevision: on.at(1) });
+      t.deepEqual(on.watch(created), { id: 0n, created: true });
+      const canceled = await stream.next();
+      t.deepEqual(on.watch(canceled), { id: 0n, canceled: true, compacted: 3 });
+      t.is(canceled.header.revision, 0n);
+    },
+  ),
+  'a start at the compact revision is served': wholeServer(async (t, on) => {
     for (const value of ['1', '2', '3']) await on.client.put(on.key('a'), value);
     await on.client.compact(on.at(2), 'physical');
     const stream = on.stream();
     await stream.create(on.key('a'), { startRevision: on.at(2) });
     const events = (await stream.events(2)).map((event) => on.event(event));
     t.deepEqual(events, ['put a=2 c1 m2 v2', 'put a=3 c1 m3 v3']);
-  },
-  'a deletion at the compact revision is seen by a watch that starts there': async (t, on) => {
+  }),
+  'a deletion at the compact revision is seen by a watch that starts there': wholeServer(async (t, on) => {
     await on.client.put(on.key('a'), '1');
     await on.client.delete(on.key('a'));
     await on.client.put(on.key('b'), '3');
@@ -33,8 +35,8 @@ export const watchEdgeCases: Cases = {
     await stream.create(on.prefix, { rangeEnd: on.end, startRevision: on.at(2) });
     const events = (await stream.events(2)).map((event) => on.event(event));
     t.deepEqual(events, ['delete a m2', 'put b=3 c3 m3 v1']);
-  },
-  'the pair before, unless it was compacted away': async (t, on) => {
+  }),
+  'the pair before, unless it was compacted away': wholeServer(async (t, on) => {
     for (const value of ['1', '2', '3']) await on.client.put(on.key('a'), value);
     await on.client.compact(on.at(2), 'physical');
     const stream = on.stream();
@@ -43,8 +45,8 @@ export const watchEdgeCases: Cases = {
     // etcd leaves the compacted pair out; whoever still has it may give it.
     t.true(first === 'put a=2 c1 m2 v2' || first === 'put a=2 c1 m2 v2 (was a=1 c1 m1 v1)', first);
     t.is(second, 'put a=3 c1 m3 v3 (was a=2 c1 m2 v2)');
-  },
-  'a live watch does not mind a compaction': async (t, on) => {
+  }),
+  'a live watch does not mind a compaction': wholeServer(async (t, on) => {
     const stream = on.stream();
     await stream.create(on.key('a'));
     await on.client.put(on.key('a'), '1');
@@ -56,7 +58,7 @@ export const watchEdgeCases: Cases = {
       (await stream.events(1)).map((event) => on.event(event)),
       ['put a=3 c1 m3 v3'],
     );
-  },
+  }),
   'a negative start is refused as compacted': async (t, on) => {
     const answer = await on.stream().create(on.key('a'), { startRevision: -5n });
     t.deepEqual(on.watch(answer), { id: -1n, created: true, canceled: true, reason: compactedText });
@@ -74,7 +76,7 @@ export const watchEdgeCases: Cases = {
     await on.client.put(on.key('a'), '1');
     t.is((await stream.events(1)).length, 1);
   },
-  'all keys from one on, and all keys at all': async (t, on) => {
+  'all keys from one on, and all keys at all': wholeServer(async (t, on) => {
     const stream = on.stream();
     await stream.create(on.prefix, { rangeEnd: fromKey });
     await stream.create('', { rangeEnd: fromKey });
@@ -84,7 +86,7 @@ export const watchEdgeCases: Cases = {
       answers.map((answer) => on.watch(answer)['events']),
       [['put a=1 c1 m1 v1'], ['put a=1 c1 m1 v1']],
     );
-  },
+  }),
   'large answers come in fragments where asked': async (t, on) => {
     const value = Buffer.alloc(200_000, 'x');
     for (let index = 0; index < 12; index++) await on.client.put(on.key(`k${index}`), value);

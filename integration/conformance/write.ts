@@ -1,7 +1,7 @@
 // Put and DeleteRange: what they answer, what they count, what they refuse.
 
 import { fromKey } from './requests.ts';
-import { failure, type Cases } from './scene.ts';
+import { failure, type Cases, wholeServer } from './scene.ts';
 
 export const writeCases: Cases = {
   'a put creates, then counts versions; the same value counts too': async (t, on) => {
@@ -82,11 +82,11 @@ export const writeCases: Cases = {
     t.is((await on.client.delete(on.key('c'), { rangeEnd: on.key('a') })).deleted, 0);
     t.deepEqual(await on.all(), ['b=1 c1 m1 v1']);
   },
-  'a delete from a key on': async (t, on) => {
+  'a delete from a key on': wholeServer(async (t, on) => {
     const high = Buffer.concat([Buffer.from([0xff, 0xfd]), Buffer.from(on.prefix)]);
     await on.client.put(high, '1');
     t.is((await on.client.delete(high, { rangeEnd: fromKey })).deleted, 1);
-  },
+  }),
   'concurrent puts of one key get a revision each': async (t, on) => {
     const answers = await Promise.all(
       Array.from({ length: 50 }, (_, n) => on.client.put(on.key('a'), `${n}`)),
