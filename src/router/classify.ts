@@ -2,7 +2,7 @@
 // key `/registry/<root>` and everything under `/registry/<root>/`. The root of a built-in type is one segment; one with a dot
 // is a group, and the plural belongs to the root too: API groups have dots, roots of built-in types have none.
 
-import { covers, isEmptyRange, type KeyRange } from '../etcd/range.ts';
+import { covers, isEmptyRange, keyRange, type KeyRange } from '../etcd/range.ts';
 
 export type Location =
   /** All of it belongs to one type. */
@@ -20,8 +20,11 @@ export interface Classifier {
   bareKey(root: string): Buffer;
   /** Everything under `/registry/<root>/`. */
   below(root: string): KeyRange;
+  /** Both: all keys of the type. */
+  unit(root: string): readonly [KeyRange, KeyRange];
 }
 
+const noRangeEnd = Buffer.alloc(0);
 const slash = 0x2f;
 const dot = 0x2e;
 
@@ -39,6 +42,8 @@ export function createClassifier(keyPrefix: string): Classifier {
     // '0' is the byte after '/'.
     return { start: Buffer.concat([bare, Buffer.from('/')]), end: Buffer.concat([bare, Buffer.from('0')]) };
   };
+
+  const unit = (root: string) => [keyRange(bareKey(root), noRangeEnd), below(root)] as const;
 
   /** Where the root ends in a key under the prefix; undefined: the key is above the types. */
   const rootEnd = (key: Buffer): number | undefined => {
@@ -61,7 +66,7 @@ export function createClassifier(keyPrefix: string): Classifier {
     return end < start.length && covers(below(root), range) ? { type: 'root', root } : span;
   };
 
-  return { keyPrefix, locate, bareKey, below };
+  return { keyPrefix, locate, bareKey, below, unit };
 }
 
 function segmentEnd(key: Buffer, from: number): number {

@@ -140,6 +140,30 @@ test('a gateway without the rule follows the record of another', async (t) => {
   await Promise.all([without.close(), with_.close()]);
 });
 
+test('whoever watches is told when another gateway places the type, and not about its own types', async (t) => {
+  const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
+  const rules = [{ store: 'shop', policy: 'prefix: { prefix: events }' }];
+  const { router } = testRouter(topologyOf(rules), [first, shop]);
+  await at(router, orders);
+  const moves: (readonly [string, string | undefined])[] = [];
+  const forget = router.onMove(([bare], store) => moves.push([bare?.start.toString() ?? '', store?.name]));
+  first.put(ordersRecord, '{"store":"shop"}');
+  await until(() => moves.length > 0, 'a move');
+  t.deepEqual(moves, [[orders, 'shop']]);
+  forget();
+  first.put(ordersRecord, '{"store":"gone"}');
+  await until(async () => {
+    try {
+      return (await at(router, orders)).name === 'gone';
+    } catch {
+      // The topology does not name it.
+      return true;
+    }
+  }, 'the new record to be followed');
+  t.is(moves.length, 1);
+  await router.close();
+});
+
 test('a deleted record is written anew by the rule', async (t) => {
   const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
   first.put(ordersRecord, '{"store":"default"}');

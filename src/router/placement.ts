@@ -23,6 +23,9 @@ export interface PlacementMismatch {
   readonly wished: string;
 }
 
+/** Told when a type is found to live elsewhere than requests for it went before; undefined: in no store that is open. */
+export type MoveListener = (root: string, store: Store | undefined) => void;
+
 /** How long a request waits for the default store to tell where its type lives. */
 const resolveTimeoutMs = 5_000;
 /** Types whose rule has been looked for in vain; beyond it the search starts anew. */
@@ -53,6 +56,7 @@ export class Placements {
   readonly #named: ReadonlySet<string>;
   readonly #needsKinds: boolean;
   readonly #background: Promise<void>[] = [];
+  readonly #moveListeners = new Set<MoveListener>();
 
   constructor(options: PlacementsOptions) {
     const { topology, classifier, clock, logger, defaultStore } = options;
@@ -96,6 +100,12 @@ export class Placements {
   async close(): Promise<void> {
     this.#closed.abort();
     await Promise.allSettled(this.#background);
+  }
+
+  /** Calls `listener` until the function that it answers is called. */
+  onMove(listener: MoveListener): () => void {
+    this.#moveListeners.add(listener);
+    return () => this.#moveListeners.delete(listener);
   }
 
   mismatches(): readonly PlacementMismatch[] {
@@ -247,8 +257,19 @@ export class Placements {
     const before = this.#records.get(record.root);
     if (before !== undefined && before.modRevision >= record.modRevision) return before;
     this.#records.set(record.root, record);
-    if (before?.store !== record.store) this.#routes.delete(record.root);
+    if (before?.store !== record.store) {
+      this.#routes.delete(record.root);
+      this.#tellMove(record);
+    }
     return record;
+  }
+
+  /** Before the first list nothing was routed, so nothing has moved. */
+  #tellMove(record: KnownRecord): void {
+    if (!this.#isLoaded) return;
+    const name = this.#nameOf(record);
+    const store = name === undefined ? undefined : this.#options.stores.get(name);
+    for (const listener of this.#moveListeners) listener(record.root, store);
   }
 
   #forget(root: string): void {

@@ -7,7 +7,6 @@ import { linkedAbort } from '../lib/abort.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Store } from '../store/store.ts';
 import type { Classifier } from './classify.ts';
-import { keyRange, type KeyRange } from '../etcd/range.ts';
 import {
   parseRecord,
   recordKey,
@@ -23,7 +22,6 @@ import { defaultStoreName } from './topology.ts';
 const bystanderTimeoutMs = 1_000;
 /** When to look again whether a gateway with an older topology wrote meanwhile. */
 const strayCheckDelayMs = 3_000;
-const noBytes = Buffer.alloc(0);
 
 export interface PlacerOptions {
   readonly classifier: Classifier;
@@ -71,7 +69,7 @@ export class Placer {
     await clock.sleep(strayCheckDelayMs, signal);
     if (signal.aborted) return;
     try {
-      if (!(await holdsAny(defaultStore, this.#unit(root), signal))) return;
+      if (!(await holdsAny(defaultStore, this.#options.classifier.unit(root), signal))) return;
       logger.error(
         'objects of a type were written to the default store while it was placed elsewhere; give all gateways one topology',
         { type: root },
@@ -81,11 +79,6 @@ export class Placer {
     }
   }
 
-  #unit(root: string): readonly [KeyRange, KeyRange] {
-    const { classifier } = this.#options;
-    return [keyRange(classifier.bareKey(root), noBytes), classifier.below(root)];
-  }
-
   /** A store other than the default that has objects of the type; the wished one first. */
   async #holderOf(root: string, wished: Store, signal: AbortSignal): Promise<Store | undefined> {
     const { stores, defaultStore } = this.#options;
@@ -93,7 +86,8 @@ export class Placer {
       (store) => store !== defaultStore && store !== wished,
     );
     const searches = others.map((store) => this.#bystanderHolds(store, root, signal));
-    const inWished = wished !== defaultStore && (await holdsAny(wished, this.#unit(root), signal));
+    const inWished =
+      wished !== defaultStore && (await holdsAny(wished, this.#options.classifier.unit(root), signal));
     const found = await Promise.all(searches);
     return inWished ? wished : others.find((_, index) => found[index]);
   }
@@ -103,7 +97,10 @@ export class Placer {
     const bounded = linkedAbort(signal);
     const late = clock.sleep(bystanderTimeoutMs, bounded.signal).then(() => undefined);
     try {
-      const answer = await Promise.race([holdsAny(store, this.#unit(root), bounded.signal), late]);
+      const answer = await Promise.race([
+        holdsAny(store, this.#options.classifier.unit(root), bounded.signal),
+        late,
+      ]);
       if (answer === undefined)
         logger.warn('store not searched for objects of a new type', { type: root, store: store.name });
       return answer === true;
@@ -123,7 +120,7 @@ export class Placer {
   ): Promise<PlacementRecord | undefined> {
     const key = recordKey(root);
     const request = {
-      compare: [writtenAt(key, 0n), ...this.#unit(root).map(absent)],
+      compare: [writtenAt(key, 0n), ...this.#options.classifier.unit(root).map(absent)],
       success: [putOp(key, recordValue(store, 'rule'))],
       failure: [readOp(readKey(key))],
     };

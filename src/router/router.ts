@@ -34,6 +34,11 @@ export interface Router {
   /** To be called after a txn on `compact_rev_key`, with its header's revision. */
   noteCompactTxn(revision: Revision, signal: AbortSignal): Promise<void>;
   mismatches(): readonly PlacementMismatch[];
+  /**
+   * Calls `listener` when a type is found to live elsewhere than before, with the ranges of its keys and its store (undefined: one
+   * that is not open); a watch on another store would wait for ever. Answers the function that ends the calls.
+   */
+  onMove(listener: (ranges: readonly KeyRange[], store: Store | undefined) => void): () => void;
   close(): Promise<void>;
 }
 
@@ -127,6 +132,11 @@ class TypeRouter implements Router {
     return this.#parts.placements.mismatches();
   }
 
+  onMove(listener: (ranges: readonly KeyRange[], store: Store | undefined) => void): () => void {
+    const { classifier, placements } = this.#parts;
+    return placements.onMove((root, store) => listener(classifier.unit(root), store));
+  }
+
   close(): Promise<void> {
     return this.#parts.placements.close();
   }
@@ -135,11 +145,7 @@ class TypeRouter implements Router {
   async #defaultUnlessMixed(range: KeyRange, signal: AbortSignal): Promise<Store> {
     const { classifier, placements } = this.#parts;
     const placed = await placements.elsewhere(signal);
-    const inside = placed.filter(({ root }) =>
-      [keyRange(classifier.bareKey(root), noRangeEnd), classifier.below(root)].some((part) =>
-        overlaps(part, range),
-      ),
-    );
+    const inside = placed.filter(({ root }) => classifier.unit(root).some((part) => overlaps(part, range)));
     if (inside.length === 0) return this.defaultStore;
     const named = inside
       .slice(0, namedTypesMax)

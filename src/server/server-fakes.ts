@@ -278,6 +278,7 @@ export function memoryRouter(defaultStore: Store, rules: Readonly<Record<string,
     },
     compact: (request, signal) => defaultStore.compact(request, signal),
     noteCompactTxn: async () => undefined,
+    onMove: () => () => undefined,
     mismatches: () => [{ root: 'example.com/things', recorded: 'default', wished: 'other' }],
     close: async () => undefined,
   };

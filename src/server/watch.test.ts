@@ -9,7 +9,9 @@ import {
   type WatchResponse,
 } from '../etcd/codec/watch.ts';
 import { etcdErrors, EtcdError, grpcCode } from '../etcd/errors.ts';
+import { prefixRange } from '../etcd/range.ts';
 import type { WatchCreateRequest } from '../etcd/types.ts';
+import type { Router } from '../router/router.ts';
 import type { Passthrough, RawStream } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway, type TestStream } from './server-fakes.ts';
 import { requestBytesMax } from './validate.ts';
@@ -305,4 +307,29 @@ test('watch: a client that goes away takes its watches with it', async (t) => {
   const deadline = performance.now() + 5_000;
   while (store.watchCount > 0 && performance.now() < deadline) await new Promise(setImmediate);
   t.is(store.watchCount, 0);
+});
+
+test('a stream with a watch of a type that has moved ends with Unavailable, others stay', async (t) => {
+  const [first, other] = [new MemoryStore('default'), new MemoryStore('other')];
+  const listeners = new Set<Parameters<Router['onMove']>[0]>();
+  const router: Router = {
+    ...memoryRouter(first),
+    onMove: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+  const gateway = await TestGateway.start(router);
+  t.teardown(() => gateway.close());
+  const [moved, stays] = [gateway.stream('Watch/Watch'), gateway.stream('Watch/Watch')];
+  moved.send(create('a/b'));
+  stays.send(create('c/d'));
+  t.true((await next(moved)).created);
+  t.true((await next(stays)).created);
+  for (const listener of listeners) listener([prefixRange(Buffer.from('a/'))], other);
+  const error: ServiceError = await t.throwsAsync(moved.next());
+  t.is(error.code, grpcCode.unavailable);
+  first.put('c/d');
+  t.is((await next(stays)).events?.length, 1);
+  stays.cancel();
 });

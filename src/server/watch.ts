@@ -10,7 +10,7 @@
 
 import { decodeWatchRequest, encodeWatchResponse, type WatchRequest } from '../etcd/codec/watch.ts';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
-import { isEmptyRange, keyRange } from '../etcd/range.ts';
+import { isEmptyRange, keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import { RawStatusError, type Store, type Watch } from '../store/store.ts';
@@ -25,6 +25,8 @@ export const noWatchId: WatchId = -1n;
 /** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
 const mixedWatchIdMin = 2n ** 32n;
 const minimalKey = Buffer.from([0]);
+/** Ranges that a stream remembers to know which placements concern it; with more, all do. */
+const rangesMax = 1_000;
 
 /** What an id belongs to. */
 type Owner = { readonly watch: SqlWatch } | { readonly leg: EtcdLeg };
@@ -49,6 +51,8 @@ class WatchSession {
   readonly #legs = new Map<Store, EtcdLeg>();
   /** The only store that ever had a watch here; `mixed` from the second one on. */
   #place: Store | 'none' | 'mixed' = 'none';
+  /** What has been watched here and where, by the range's text. */
+  readonly #watched = new Map<string, { readonly range: KeyRange; readonly store: Store }>();
   #nextId = 0n;
   #nextMixedId = mixedWatchIdMin;
   #round: ProgressRound | undefined;
@@ -74,7 +78,26 @@ class WatchSession {
     if (this.#context.signal.aborted) abort();
     // A client that has half-closed still gets its events, as with etcd.
     this.#receive().catch((error: unknown) => this.#failed.reject(error));
-    return Promise.race([this.#failed.promise, aborted.promise]);
+    const forget = this.#options.router.onMove((ranges, store) => this.#moved(ranges, store));
+    return Promise.race([this.#failed.promise, aborted.promise]).finally(forget);
+  }
+
+  /** A watch of a type that now lives elsewhere would wait for ever: the client comes back and is led to the right store. */
+  #moved(ranges: readonly KeyRange[], store: Store | undefined): void {
+    const concerned =
+      this.#watched.size > rangesMax ||
+      [...this.#watched.values()].some(
+        (watched) => watched.store !== store && ranges.some((range) => overlaps(range, watched.range)),
+      );
+    if (concerned) this.#failed.reject(new EtcdError('timeout'));
+  }
+
+  #remember(range: KeyRange, store: Store): void {
+    if (this.#watched.size > rangesMax) return;
+    this.#watched.set(`${range.start.toString('latin1')}\n${range.end?.toString('latin1') ?? ''}`, {
+      range,
+      store,
+    });
   }
 
   async #receive(): Promise<void> {
@@ -102,6 +125,7 @@ class WatchSession {
     try {
       const range = keyRange(request.key, request.rangeEnd);
       store = await this.#options.router.storeFor(range, this.#context.signal);
+      this.#remember(range, store);
       // The first answer of an etcd to ids of its own must be known before ids are chosen around them.
       if (this.#place !== store) for (const leg of this.#legs.values()) await leg.settled();
       if (this.#owners.has(request.watchId) && request.watchId !== 0n) {
