@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.ts';
 import { collectionPath, customResources } from './resources.ts';
 import { until } from './wait.ts';
 
-const folder = process.env['H8_CRDS'] ?? join(import.meta.dirname, '../kubernetes/crds');
+const folder = join(import.meta.dirname, '../kubernetes/crds');
 const definitionsPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 
 /** The manifests as objects, in order of file name. */

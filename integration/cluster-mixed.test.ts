@@ -1,0 +1,19 @@
+// An unmodified Kubernetes on the example topology: three resource types in three databases, the rest in etcd.
+
+import test from 'ava';
+import type { Cluster } from './cluster/cluster.ts';
+import { openMixed, sharedDatabases } from './cluster/open.ts';
+import { registerSuite } from './cluster/suite.ts';
+
+const databases = await sharedDatabases();
+if (databases === undefined) test('skipped: see above what is missing', (t) => t.pass());
+else {
+  let cluster: Cluster;
+  test.before('the cluster starts', async (t) => {
+    t.timeout(600_000);
+    cluster = await openMixed(databases);
+    t.pass();
+  });
+  test.after.always('the cluster stops', () => cluster?.[Symbol.asyncDispose]());
+  registerSuite(test, () => cluster);
+}

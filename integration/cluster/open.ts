@@ -1,0 +1,173 @@
+// Opens the clusters that the suite runs on: real stores, switchyard before them, two kube-apiservers and a
+// kube-controller-manager on top. The topology is the example's own text, with the addresses of the test's servers.
+
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parse, stringify } from 'yaml';
+import { startControlPlane, type ControlPlane } from '../kubernetes/control-plane.ts';
+import {
+  binary,
+  startSwitchyard,
+  testDatabase,
+  testEtcd,
+  type Switchyard,
+  type TestDatabase,
+} from '../servers/index.ts';
+import { openApi } from './api.ts';
+import type { Cluster } from './cluster.ts';
+import { etcdPlace, mysqlPlace, postgresPlace, sqlitePlace, type Place } from './places.ts';
+import { largeData, metric, order } from './resources.ts';
+
+/** Short, so that a test sees two of kube-apiserver's compactions; its default is five minutes. */
+const compactionInterval = '45s';
+
+const exampleFile = join(import.meta.dirname, '../../topology/example.yml');
+
+interface Disposable {
+  dispose(): Promise<void>;
+}
+
+/** What a cluster runs on, and a way to take it all down, last first. */
+class Parts {
+  readonly #parts: Disposable[] = [];
+
+  add<T extends Disposable>(part: T): T {
+    this.#parts.push(part);
+    return part;
+  }
+
+  async dispose(): Promise<void> {
+    for (const part of this.#parts.toReversed()) await part.dispose();
+  }
+}
+
+/** The example topology's text with other addresses: that of its default, and those of its backends by name. */
+export async function exampleTopology(
+  defaultEndpoint: string,
+  endpoints: Readonly<Record<string, string>>,
+): Promise<string> {
+  const topology = parse(await readFile(exampleFile, 'utf8')) as {
+    default: string;
+    backends: { name?: string; endpoint: string; customresource: { name?: string } }[];
+  };
+  topology.default = defaultEndpoint;
+  for (const backend of topology.backends) {
+    const name = backend.name ?? backend.customresource.name ?? '';
+    const endpoint = endpoints[name];
+    if (endpoint === undefined) throw new Error(`Expected an address for backend ${name}, got none`);
+    backend.endpoint = endpoint;
+  }
+  return stringify(topology);
+}
+
+/** Two kube-apiservers on `gateway`, as `Cluster` describes them. */
+async function openPlanes(
+  parts: Parts,
+  gateway: Switchyard,
+): Promise<{ cached: ControlPlane; direct: ControlPlane }> {
+  const etcdServers = [gateway.endpoint];
+  const interval = `--etcd-compaction-interval=${compactionInterval}`;
+  const cached = parts.add(await startControlPlane({ etcdServers, args: [interval] }));
+  const direct = parts.add(
+    await startControlPlane({
+      etcdServers,
+      controllerManager: false,
+      args: [interval, '--watch-cache=false', '--event-ttl=10s'],
+    }),
+  );
+  return { cached, direct };
+}
+
+/** A cluster with what its tests may want of its parts. */
+export interface OpenedCluster extends Cluster {
+  readonly gateway: Switchyard;
+  readonly plane: ControlPlane;
+}
+
+async function assemble(
+  parts: Parts,
+  gateway: Switchyard,
+  where: Pick<Cluster, 'name' | 'places' | 'whereIs'>,
+): Promise<OpenedCluster> {
+  const { cached, direct } = await openPlanes(parts, gateway);
+  const apis = { cached: await openApi(cached.kubeconfig), direct: await openApi(direct.kubeconfig) };
+  return {
+    ...where,
+    ...apis,
+    gateway,
+    plane: cached,
+    kubectl: (args, options) => cached.run(args, options),
+    async [Symbol.asyncDispose]() {
+      apis.cached.close();
+      apis.direct.close();
+      await parts.dispose();
+    },
+  };
+}
+
+async function opened(open: (parts: Parts) => Promise<OpenedCluster>): Promise<OpenedCluster> {
+  const parts = new Parts();
+  try {
+    return await open(parts);
+  } catch (error) {
+    await parts.dispose();
+    throw error;
+  }
+}
+
+const sqlitePath = (url: string) => url.replace('sqlite://', '');
+
+/** Where the addresses of Postgres and MariaDB come from; undefined = a skip was announced. */
+export interface Databases {
+  readonly mysql: TestDatabase;
+  readonly postgres: TestDatabase;
+}
+
+/** Fresh databases on the servers that all tests share; undefined = this machine lacks one, and has said so. */
+export async function sharedDatabases(): Promise<Databases | undefined> {
+  const mysql = await testDatabase('mysql');
+  const postgres = await testDatabase('postgres');
+  if (mysql !== undefined && postgres !== undefined) return { mysql, postgres };
+  await mysql?.dispose();
+  await postgres?.dispose();
+  return undefined;
+}
+
+/** The example topology: LargeData in MariaDB, Metric in Postgres, Order in SQLite, everything else in a real etcd. */
+export function openMixed({ mysql, postgres }: Databases): Promise<OpenedCluster> {
+  return opened(async (parts) => {
+    parts.add(mysql);
+    parts.add(postgres);
+    const sqlite = parts.add((await testDatabase('sqlite'))!);
+    const etcd = parts.add(await testEtcd());
+    const topology = await exampleTopology(etcd.endpoint, {
+      largedata: mysql.url,
+      metrics: postgres.url,
+      webshop: sqlite.url,
+    });
+    const gateway = parts.add(await startSwitchyard({ topology, defaultEndpoint: etcd.endpoint }));
+    const places: readonly Place[] = [
+      mysqlPlace(mysql.url),
+      postgresPlace(postgres.url),
+      sqlitePlace(sqlitePath(sqlite.url)),
+      etcdPlace(etcd.endpoint, await binary('etcdctl')),
+    ];
+    const owners = new Map([
+      [largeData.keyRoot, 'MariaDB'],
+      [metric.keyRoot, 'Postgres'],
+      [order.keyRoot, 'SQLite'],
+    ]);
+    const whereIs = (keyRoot: string) => owners.get(keyRoot) ?? 'etcd';
+    return await assemble(parts, gateway, { name: 'mixed', places, whereIs });
+  });
+}
+
+/** The embedded default: one SQLite file for everything, no etcd and no topology. */
+export function openSqlite(): Promise<OpenedCluster> {
+  return opened(async (parts) => {
+    const sqlite = parts.add((await testDatabase('sqlite'))!);
+    const gateway = parts.add(await startSwitchyard({ defaultEndpoint: sqlite.url }));
+    const places = [sqlitePlace(sqlitePath(sqlite.url))];
+    return await assemble(parts, gateway, { name: 'sqlite', places, whereIs: () => 'SQLite' });
+  });
+}
