@@ -156,7 +156,7 @@ else {
       mysql: databaseOn('mysql', mysql),
       postgres: databaseOn('postgres', postgres),
     });
-    await establishResources(cluster);
+    await establishResources(cluster.cached, cluster.direct);
     t.pass();
   });
 

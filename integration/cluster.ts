@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startControlPlane } from './kubernetes/control-plane.ts';
 import type { ControlPlane } from './kubernetes/control-plane.ts';
-import { createCrds } from './kubernetes/crds.ts';
+import { establishResources } from './cluster/definitions.ts';
 import { binaryNames } from './servers/binaries.ts';
 import { skipped } from './servers/database.ts';
 import { binary, startSwitchyard, tempFolder, testDatabase, testEtcd } from './servers/index.ts';
@@ -64,7 +64,7 @@ async function run(): Promise<void> {
   console.log('starting kube-apiserver and kube-controller-manager');
   const plane = await startControlPlane({ etcdServers: [gateway.endpoint] });
   undo.push(() => plane.dispose());
-  await createCrds(plane);
+  await establishResources(plane.api);
   await plane.run(['apply', '-f', samplesFile]);
   await explain({ gateway, plane, placed, topologyFile, etcdEndpoint: etcd.endpoint });
   if (!values['ready-exit']) await interrupted;

@@ -3,7 +3,8 @@
 // and watch on to the store. Suites get a function that gives the cluster, since it opens in `test.before`.
 
 import type { ExecutionContext } from 'ava';
-import type { Api } from './api.ts';
+import type { ControlPlane } from '../kubernetes/control-plane.ts';
+import type { Api } from '../kubernetes/api.ts';
 import type { Place } from './places.ts';
 import { objectKey, type Resource } from './resources.ts';
 import { until } from './wait.ts';
@@ -14,8 +15,8 @@ export interface Cluster {
   readonly cached: Api;
   /** A second one on the same store with `--watch-cache=false --event-ttl=10s`. */
   readonly direct: Api;
-  /** Runs kubectl against the first and gives its standard output. */
-  kubectl(args: readonly string[], options?: { readonly input?: string }): Promise<string>;
+  /** The control plane of the first: its kubectl, its kube-controller-manager. */
+  readonly plane: ControlPlane;
   readonly places: readonly Place[];
   /** The name of the place that must hold a resource type, by its key root (`/registry/configmaps`). */
   whereIs(keyRoot: string): string;

@@ -3,8 +3,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import type { Api, Body } from './api.ts';
-import type { Cluster } from './cluster.ts';
+import type { Api, Body } from '../kubernetes/api.ts';
 import { collectionPath, customResources } from './resources.ts';
 import { until } from './wait.ts';
 
@@ -25,15 +24,15 @@ export async function isEstablished(api: Api, name: string): Promise<boolean> {
   return conditions.some((condition) => condition.type === 'Established' && condition.status === 'True');
 }
 
-/** Creates the definitions that are missing and waits until both kube-apiservers serve every type. */
-export async function establishResources(cluster: Cluster): Promise<void> {
+/** Creates the definitions that are missing and waits until each kube-apiserver serves every type. */
+export async function establishResources(first: Api, ...others: readonly Api[]): Promise<void> {
   for (const body of await manifests()) {
-    const reply = await cluster.cached.call('POST', definitionsPath, { body });
+    const reply = await first.call('POST', definitionsPath, { body });
     if (reply.status !== 201 && reply.status !== 409) throw new Error(`Expected 201, got ${reply.text}`);
     const name = body.metadata?.name ?? '';
-    await until(() => isEstablished(cluster.cached, name), { what: `${name} established` });
+    await until(() => isEstablished(first, name), { what: `${name} established` });
   }
-  for (const api of [cluster.cached, cluster.direct]) {
+  for (const api of [first, ...others]) {
     for (const resource of customResources) {
       await until(async () => (await api.call('GET', collectionPath(resource))).status === 200, {
         what: `${resource.plural} served`,
@@ -43,9 +42,9 @@ export async function establishResources(cluster: Cluster): Promise<void> {
 }
 
 /** Deletes a definition and waits until it is gone. */
-export async function deleteDefinition(cluster: Cluster, name: string): Promise<void> {
-  await cluster.cached.ok('DELETE', `${definitionsPath}/${name}`);
-  await until(async () => (await cluster.cached.call('GET', `${definitionsPath}/${name}`)).status === 404, {
+export async function deleteDefinition(api: Api, name: string): Promise<void> {
+  await api.ok('DELETE', `${definitionsPath}/${name}`);
+  await until(async () => (await api.call('GET', `${definitionsPath}/${name}`)).status === 404, {
     what: `${name} deleted`,
     deadlineMs: 60_000,
   });

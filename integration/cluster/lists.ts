@@ -1,7 +1,7 @@
 // Lists: in chunks with exact counts, at a resourceVersion, right after writes; from the watch cache and without it.
 
 import type { ExecutionContext, TestFn } from 'ava';
-import type { Api, Body, Query } from './api.ts';
+import type { Api, Body, Query } from '../kubernetes/api.ts';
 import { bothApis, newNamespace, type Cluster, type OpenCluster } from './cluster.ts';
 import {
   collectionPath,
@@ -196,7 +196,7 @@ export function registerLists(test: TestFn, cluster: OpenCluster): void {
     for (const resource of [metric, lease]) {
       const namespace = `paging-${resource.plural}`;
       const { items } = await cluster().cached.ok('GET', collectionPath(resource, namespace));
-      const text = await cluster().kubectl([
+      const text = await cluster().plane.run([
         'get',
         resource.plural,
         '-n',

@@ -22,7 +22,7 @@ const jsonPatchType = 'application/json-patch+json';
 /** Registers the tests; the first one creates the custom resource definitions all other suites need. */
 export function registerObjects(test: TestFn, cluster: OpenCluster): void {
   test.serial('definitions: custom resources created while running are established and served', async (t) => {
-    await establishResources(cluster());
+    await establishResources(cluster().cached, cluster().direct);
     for (const resource of customResources) {
       const name = `${resource.plural}.${resource.apiVersion.split('/')[0]}`;
       const key = `/registry/apiextensions.k8s.io/customresourcedefinitions/${name}`;

@@ -13,7 +13,6 @@ import {
   type Switchyard,
   type TestDatabase,
 } from '../servers/index.ts';
-import { openApi } from './api.ts';
 import type { Cluster } from './cluster.ts';
 import { etcdPlace, mysqlPlace, postgresPlace, sqlitePlace, type Place } from './places.ts';
 import { largeData, metric, order } from './resources.ts';
@@ -81,7 +80,6 @@ async function openPlanes(
 /** A cluster with what its tests may want of its parts. */
 export interface OpenedCluster extends Cluster {
   readonly gateway: Switchyard;
-  readonly plane: ControlPlane;
 }
 
 async function assemble(
@@ -90,18 +88,13 @@ async function assemble(
   where: Pick<Cluster, 'name' | 'places' | 'whereIs'>,
 ): Promise<OpenedCluster> {
   const { cached, direct } = await openPlanes(parts, gateway);
-  const apis = { cached: await openApi(cached.kubeconfig), direct: await openApi(direct.kubeconfig) };
   return {
     ...where,
-    ...apis,
+    cached: cached.api,
+    direct: direct.api,
     gateway,
     plane: cached,
-    kubectl: (args, options) => cached.run(args, options),
-    async [Symbol.asyncDispose]() {
-      apis.cached.close();
-      apis.direct.close();
-      await parts.dispose();
-    },
+    [Symbol.asyncDispose]: () => parts.dispose(),
   };
 }
 

@@ -1,7 +1,7 @@
 // Removal: finalizers, collections, dependants in other stores, namespaces. What is gone in the API is gone in the store.
 
 import type { TestFn } from 'ava';
-import type { Body } from './api.ts';
+import type { Body } from '../kubernetes/api.ts';
 import { newNamespace, untilEmpty, type Cluster, type OpenCluster } from './cluster.ts';
 import {
   collectionPath,

@@ -1,6 +1,6 @@
 // The resource types the suite works with, where their objects are in the API and in the store, and how to make one.
 
-import type { Body, Metadata } from './api.ts';
+import type { Body, Metadata } from '../kubernetes/api.ts';
 
 export interface Resource {
   readonly kind: string;

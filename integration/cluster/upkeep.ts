@@ -1,7 +1,7 @@
 // What goes on in a cluster by itself or at its edges: leases, events that expire, large objects, compaction, where keys are.
 
 import type { TestFn } from 'ava';
-import type { Body } from './api.ts';
+import type { Body } from '../kubernetes/api.ts';
 import {
   assertPlaced,
   bothApis,
@@ -51,7 +51,7 @@ function registerLeases(test: TestFn, cluster: OpenCluster) {
       { what: 'a renewal' },
     );
     t.is(later['holderIdentity'], first['holderIdentity']);
-    t.log(`${first['renewTime']} then ${later['renewTime']}`);
+    t.log(`renewed at ${String(first['renewTime'])}, then at ${String(later['renewTime'])}`);
   });
 
   test.serial('upkeep: events are attached to a lease and expire with it', async (t) => {
@@ -231,9 +231,10 @@ export function registerLast(test: TestFn, cluster: OpenCluster): void {
       }
       t.log(`${place.name}: ${keys.length} keys`);
     }
-    for (const [root, names] of [...owners].toSorted()) {
-      t.deepEqual([...names], [cluster().whereIs(root)], root);
-      t.log(`${root} is in ${[...names].join(', ')}`);
+    for (const root of [...owners.keys()].toSorted()) {
+      const names = [...(owners.get(root) ?? [])];
+      t.deepEqual(names, [cluster().whereIs(root)], root);
+      t.log(`${root} is in ${names.join(', ')}`);
     }
     for (const { keyRoot } of quietResources) t.true(owners.has(keyRoot), keyRoot);
   });
@@ -245,11 +246,11 @@ export function registerLast(test: TestFn, cluster: OpenCluster): void {
         const name = `${resource.plural}.${resource.apiVersion.split('/')[0]}`;
         const { items } = await cluster().cached.ok('GET', collectionPath(resource));
         t.true((items?.length ?? 0) > 0);
-        await deleteDefinition(cluster(), name);
+        await deleteDefinition(cluster().cached, name);
         t.is((await cluster().cached.call('GET', collectionPath(resource))).status, 404);
         await untilEmpty(cluster(), `${resource.keyRoot}/`);
         t.log(`${items?.length} objects left ${cluster().whereIs(resource.keyRoot)}`);
-        await establishResources(cluster());
+        await establishResources(cluster().cached, cluster().direct);
         const namespace = await newNamespace(cluster(), `again-${resource.plural}`);
         const path = collectionPath(resource, namespace);
         const created = await inParallel({ count: 5, parallel: 5 }, (index) =>

@@ -3,7 +3,7 @@
 
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Api, Body, Query } from './api.ts';
+import type { Api, Body, Query } from '../kubernetes/api.ts';
 import { waitFor } from '../servers/wait.ts';
 
 export interface WatchEvent {

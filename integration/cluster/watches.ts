@@ -1,7 +1,7 @@
 // Watches: every change once, in order, from the resourceVersion of a list; with bookmarks, selectors and resumption.
 
 import type { TestFn } from 'ava';
-import type { Api, Body } from './api.ts';
+import type { Api, Body } from '../kubernetes/api.ts';
 import { bothApis, newNamespace, type OpenCluster } from './cluster.ts';
 import {
   collectionPath,

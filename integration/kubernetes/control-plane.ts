@@ -7,11 +7,11 @@ import { request } from 'node:https';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { binary } from '../servers/binaries.ts';
-import { tempFolder } from '../servers/guard.ts';
+import { guardProcess, releaseProcess, tempFolder } from '../servers/guard.ts';
 import { ServerProcess } from '../servers/process.ts';
 import { freePort } from '../servers/wait.ts';
-import { createApiClient } from './api-client.ts';
-import type { ApiClient } from './api-client.ts';
+import { openApi } from './api.ts';
+import type { Api } from './api.ts';
 import { createCredentials, writeKubeconfig } from './credentials.ts';
 import type { Credentials } from './credentials.ts';
 
@@ -42,6 +42,13 @@ export interface KubectlResult {
   readonly code: number;
 }
 
+/** A kubectl that does not end by itself, as `get --watch`. */
+export interface KubectlStream {
+  /** What it has printed so far. */
+  text(): string;
+  stop(): Promise<void>;
+}
+
 /** A running control plane. */
 export interface ControlPlane {
   /** Path of the administrator's kubeconfig. */
@@ -50,13 +57,17 @@ export interface ControlPlane {
   /** Bearer token of the administrator (group system:masters). */
   readonly token: string;
   readonly caFile: string;
-  readonly api: ApiClient;
+  readonly api: Api;
   readonly apiserver: Component;
   readonly controllerManager: Component | undefined;
+  /** Starts one more kube-controller-manager; it stands by while another one holds the lease. */
+  addControllerManager(): Promise<Component>;
   /** Runs kubectl as the administrator; any exit code is an answer. */
   kubectl(args: readonly string[], options?: { readonly input?: string }): Promise<KubectlResult>;
   /** Runs kubectl and answers with its output. @throws with what it printed when it fails */
   run(args: readonly string[], options?: { readonly input?: string }): Promise<string>;
+  /** Starts kubectl and leaves it running. */
+  stream(args: readonly string[]): KubectlStream;
   dispose(): Promise<void>;
 }
 
@@ -79,27 +90,23 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     const kubeconfig = join(folder, 'admin.kubeconfig');
     const admin = { url, caFile, token: credentials.adminToken };
     writeKubeconfig(kubeconfig, admin);
-    let manager: ServerProcess | undefined;
-    if (options.controllerManager !== false) {
-      manager = await createControllerManager({ folder, url, caFile, credentials });
+    const addControllerManager = async () => {
+      const ordinal = started.length;
+      const manager = await createControllerManager({ folder, url, caFile, credentials, ordinal });
       started.push(manager);
       await manager.start();
-    }
-    const api = createApiClient(admin);
-    const kubectl = await createKubectl(kubeconfig, folder);
+      return manager;
+    };
+    const controllerManager = options.controllerManager === false ? undefined : await addControllerManager();
+    const api = openApi(admin);
     return {
       ...admin,
       kubeconfig,
       api,
       apiserver,
-      controllerManager: manager,
-      kubectl,
-      run: async (args, input) => {
-        const { code, stdout, stderr } = await kubectl(args, input);
-        if (code !== 0)
-          throw new Error(`Expected kubectl ${args.join(' ')} to succeed, got ${code}: ${stderr}`);
-        return stdout;
-      },
+      controllerManager,
+      addControllerManager,
+      ...(await createKubectl(kubeconfig, folder)),
       dispose: async () => {
         api.close();
         await dispose();
@@ -144,13 +151,14 @@ async function createControllerManager(options: {
   url: string;
   caFile: string;
   credentials: Credentials;
+  ordinal: number;
 }): Promise<ServerProcess> {
-  const { folder, url, caFile, credentials } = options;
+  const { folder, url, caFile, credentials, ordinal } = options;
   const kubeconfig = join(folder, 'controller-manager.kubeconfig');
   writeKubeconfig(kubeconfig, { url, caFile, token: credentials.managerToken });
   const port = await freePort();
   return new ServerProcess({
-    name: 'kube-controller-manager',
+    name: `kube-controller-manager-${ordinal}`,
     command: await binary('kube-controller-manager'),
     args: [
       `--kubeconfig=${kubeconfig}`,
@@ -158,9 +166,12 @@ async function createControllerManager(options: {
       `--authorization-kubeconfig=${kubeconfig}`,
       '--bind-address=127.0.0.1',
       `--secure-port=${port}`,
-      `--cert-dir=${join(folder, 'manager-certificates')}`,
+      `--cert-dir=${join(folder, `manager-certificates-${ordinal}`)}`,
       '--controllers=*',
       '--leader-elect=true',
+      // A little shorter than the defaults: a test waits for the lease of a killed leader to run out.
+      '--leader-elect-lease-duration=10s',
+      '--leader-elect-renew-deadline=8s',
       '--use-service-account-credentials=true',
       `--service-account-private-key-file=${credentials.signingKeyFile}`,
       `--root-ca-file=${caFile}`,
@@ -189,21 +200,52 @@ function healthy(url: string, token: string): Promise<boolean> {
   });
 }
 
-async function createKubectl(kubeconfig: string, folder: string): Promise<ControlPlane['kubectl']> {
+async function createKubectl(
+  kubeconfig: string,
+  folder: string,
+): Promise<Pick<ControlPlane, 'kubectl' | 'run' | 'stream'>> {
   const command = await binary('kubectl');
   const env = { ...process.env, KUBECONFIG: kubeconfig, KUBECACHEDIR: join(folder, 'kubectl') };
-  return async (args, options = {}) => {
+  const start = (args: readonly string[], input: string) => {
     if (!existsSync(kubeconfig))
       throw new Error(`Expected a running control plane, got one that was disposed of`);
     const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     // kubectl may end without reading all of its input.
     child.stdin.on('error', () => undefined);
-    child.stdin.end(options.input ?? '');
+    child.stdin.end(input);
     const exit = new Promise<number>((resolve, reject) => {
       child.once('error', reject);
       child.once('close', (code) => resolve(code ?? 1));
     });
+    return { child, exit };
+  };
+  const kubectl: ControlPlane['kubectl'] = async (args, { input = '' } = {}) => {
+    const { child, exit } = start(args, input);
     const [stdout, stderr, code] = await Promise.all([buffer(child.stdout), buffer(child.stderr), exit]);
     return { stdout: stdout.toString(), stderr: stderr.toString(), code };
+  };
+  return {
+    kubectl,
+    run: async (args, options) => {
+      const { code, stdout, stderr } = await kubectl(args, options);
+      if (code !== 0)
+        throw new Error(`Expected kubectl ${args.join(' ')} to succeed, got ${code}: ${stderr}`);
+      return stdout;
+    },
+    stream: (args) => {
+      const { child, exit } = start(args, '');
+      let text = '';
+      child.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      child.stderr.resume();
+      if (child.pid !== undefined) guardProcess(child.pid);
+      const ended = exit.finally(() => child.pid !== undefined && releaseProcess(child.pid));
+      return {
+        text: () => text,
+        stop: async () => {
+          child.kill();
+          await ended;
+        },
+      };
+    },
   };
 }

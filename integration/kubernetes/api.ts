@@ -1,10 +1,9 @@
 // A client of kube-apiserver's HTTPS port that hides nothing: every answer is given with its status, so that
-// a test can expect a 409 or a 504 as well as a 200. Watches are recorded in watch.ts.
+// a test can expect a 409 or a 504 as well as a 200. Watches are recorded in cluster/watch.ts.
 
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { Agent, request, type RequestOptions } from 'node:https';
 import type { IncomingMessage } from 'node:http';
-import { parse } from 'yaml';
 
 /** The parts of any Kubernetes object, list or Status that the tests look at. */
 export interface Body {
@@ -64,41 +63,15 @@ export interface Api {
   close(): void;
 }
 
-interface Kubeconfig {
-  readonly clusters: readonly { readonly cluster: Readonly<Record<string, string | boolean>> }[];
-  readonly users: readonly { readonly user: Readonly<Record<string, string>> }[];
+/** Where kube-apiserver is, whose certificate to trust and who is asking. */
+export interface ApiServer {
+  readonly url: string;
+  readonly caFile: string;
+  readonly token: string;
 }
 
-/** Reads `<name>-data` (base64) or the file named by `<name>`. */
-async function material(from: Readonly<Record<string, string | boolean>>, name: string) {
-  const inline = from[`${name}-data`];
-  if (typeof inline === 'string') return Buffer.from(inline, 'base64');
-  const path = from[name];
-  return typeof path === 'string' ? await readFile(path) : undefined;
-}
-
-/** Address and credentials of the first cluster and user of a kubeconfig. */
-async function connection(kubeconfigPath: string) {
-  const config = parse(await readFile(kubeconfigPath, 'utf8')) as Kubeconfig;
-  const cluster = config.clusters[0]?.cluster ?? {};
-  const user = config.users[0]?.user ?? {};
-  const [ca, cert, key] = await Promise.all([
-    material(cluster, 'certificate-authority'),
-    material(user, 'client-certificate'),
-    material(user, 'client-key'),
-  ]);
-  const agent = new Agent({
-    keepAlive: true,
-    maxSockets: 64,
-    rejectUnauthorized: cluster['insecure-skip-tls-verify'] !== true,
-    ...(ca && { ca }),
-    ...(cert && { cert }),
-    ...(key && { key }),
-  });
-  const token = user['token'];
-  const headers: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {};
-  return { server: String(cluster['server']), agent, headers };
-}
+/** Connections of one client; HTTP/1.1 carries one request at a time. */
+const socketsMax = 64;
 
 function send(url: URL, options: RequestOptions, payload: Buffer | undefined): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
@@ -121,11 +94,12 @@ function bodyOf(text: string): Body {
   return text.startsWith('{') ? (JSON.parse(text) as Body) : {};
 }
 
-/** A client for the cluster that a kubeconfig names. */
-export async function openApi(kubeconfigPath: string): Promise<Api> {
-  const { server, agent, headers } = await connection(kubeconfigPath);
+/** A client with connections of its own. */
+export function openApi(server: ApiServer): Api {
+  const agent = new Agent({ keepAlive: true, maxSockets: socketsMax, ca: readFileSync(server.caFile) });
+  const headers = { authorization: `Bearer ${server.token}` };
   const urlOf = (path: string, query: Query = {}) => {
-    const url = new URL(path, server);
+    const url = new URL(path, server.url);
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value));
     return url;
   };
