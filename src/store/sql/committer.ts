@@ -11,7 +11,7 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { isTransient, toEtcdError } from './faults.ts';
-import { int64 } from './row.ts';
+import { bytes, int64 } from './row.ts';
 import { BatchState, type Needs } from './state.ts';
 import { queryOf, writeStatements, type WriteStatements } from './statements.ts';
 
@@ -21,6 +21,8 @@ const batchBytesMax = 4 * 1024 * 1024;
 /** Jobs and bytes that may wait; above, `tooManyRequests`. */
 const queueJobsMax = 10_000;
 const queueBytesMax = 256 * 1024 * 1024;
+/** What a revoked lease weighs in a batch: it may have a thousand keys. */
+const revokeBytes = 128 * 1024;
 /** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
 const retryForMs = 5_000;
 const findOutForMs = 15_000;
@@ -133,7 +135,7 @@ class GroupCommitter implements Committer {
   revoke(id: LeaseId, { onlyIfExpired }: { readonly onlyIfExpired: boolean }) {
     const statements = this.#statements;
     return this.run({
-      bytes: 0,
+      bytes: revokeBytes,
       needs: noNeeds,
       async apply(state) {
         const { rows } = await state.query(statements.lockLease, [id]);
@@ -144,9 +146,11 @@ class GroupCommitter implements Committer {
         }
         // Attachments of this very batch may still be unwritten.
         await state.flush();
-        const keys = (await state.query(statements.selectLeaseKeys, [id])).rows.map((found) => found['k']);
+        const attached = (await state.query(statements.selectLeaseKeys, [id])).rows;
+        const keys = attached.map((found) => bytes(found, 'k'));
+        await state.prefetch({ keys, valueKeys: [], leases: [] });
         for (const key of keys) {
-          const live = Buffer.isBuffer(key) ? await state.get(key) : undefined;
+          const live = await state.get(key);
           if (live?.lease === id) state.remove(live);
         }
         state.endTxn();

@@ -6,7 +6,14 @@ import type { Capabilities, SqlValue } from '../../dialect/dialect.ts';
 import type { KeyRange } from '../../etcd/range.ts';
 import type { Event, KeyValue, LeaseId, Revision } from '../../etcd/types.ts';
 import { bytes, int64, keyValueOf } from './row.ts';
-import { currentColumns, logColumns, padded, type Query, type WriteStatements } from './statements.ts';
+import {
+  currentColumns,
+  leasePairsMax,
+  logColumns,
+  padded,
+  type Query,
+  type WriteStatements,
+} from './statements.ts';
 
 /** A live key. The value is loaded only where somebody needs it. */
 export interface Live extends Omit<KeyValue, 'value'> {
@@ -217,6 +224,8 @@ export class BatchState {
   /** Removes a lease whose keys have been removed. */
   async removeLease(id: LeaseId): Promise<void> {
     this.#isTouched = true;
+    // All its attachments go in one statement.
+    for (const [name, { lease }] of this.#attachments) if (lease === id) this.#attachments.delete(name);
     await this.flush();
     await this.query(this.#statements.deleteLeaseKeys, [id]);
     await this.query(this.#statements.deleteLease, [id]);
@@ -246,8 +255,10 @@ export class BatchState {
     this.#attachments = new Map();
     const attach = attachments.filter(({ attached }) => attached).map(({ lease, key }) => [lease, key]);
     await this.#insert(attach, 2, (n) => this.#statements.insertLeaseKeys(n));
-    for (const { lease, key, attached } of attachments) {
-      if (!attached) await this.query(this.#statements.deleteLeaseKey, [lease, key]);
+    const detach = attachments.filter(({ attached }) => !attached).map(({ lease, key }) => [lease, key]);
+    for (const part of slices(detach, leasePairsMax)) {
+      const pairs = padded(part);
+      await this.query(this.#statements.deleteLeasePairs(pairs.length), pairs.flat());
     }
   }
 

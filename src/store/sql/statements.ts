@@ -28,6 +28,9 @@ export const logColumns = [
 /** Columns of a current row in the order of `upsertCurrent`'s parameters. */
 export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'version', 'lease'] as const;
 
+/** SQLite nests no more than 1000 conditions. */
+export const leasePairsMax = 128;
+
 const leaseKeyColumns = ['lease', 'k'] as const;
 
 /** The statements of one dialect. Those that take a number are for that many rows or keys. */
@@ -64,8 +67,8 @@ export interface WriteStatements {
   readonly deleteLease: Statement;
   readonly deleteLeaseKeys: Statement;
   insertLeaseKeys(n: number): Statement;
-  /** lease, k of one pair. */
-  readonly deleteLeaseKey: Statement;
+  /** lease and k of each of n pairs (padded), `leasePairsMax` at most. */
+  deleteLeasePairs(n: number): Statement;
 }
 
 const marks = (n: number) => Array.from({ length: n }, () => '?').join(', ');
@@ -154,9 +157,9 @@ export function writeStatements(sql: DialectSql): WriteStatements {
     insertLeaseKeys: byCount('lease.attach', (n) =>
       sql.insertIgnore('switchyard_lease_key', leaseKeyColumns, rows(n, leaseKeyColumns.length)),
     ),
-    deleteLeaseKey: {
-      name: 'lease.detach',
-      text: 'DELETE FROM switchyard_lease_key WHERE lease = ? AND k = ?',
-    },
+    deleteLeasePairs: byCount('lease.detach', (n) => {
+      const pairs = Array.from({ length: n }, () => '(lease = ? AND k = ?)').join(' OR ');
+      return `DELETE FROM switchyard_lease_key WHERE ${pairs}`;
+    }),
   };
 }
