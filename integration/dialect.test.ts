@@ -332,27 +332,6 @@ for (const engine of servers) {
         await driver.close();
       }
     }));
-
-  test(`${engine}: the schema lock lets one through at a time`, (t) =>
-    withBench(engine, t, async ({ url, driver }) => {
-      const other = dialect.open({ url, pool });
-      let inside = 0;
-      let most = 0;
-      const migrate = (on: Driver) =>
-        on.transaction('write', async (session) => {
-          for (const text of dialect.sql.lockSchema) await session.query(statement(text), []);
-          most = Math.max(most, ++inside);
-          await session.query(statement('SELECT COUNT(*) AS count FROM items'), []);
-          inside--;
-          for (const text of dialect.sql.unlockSchema) await session.query(statement(text), []);
-        });
-      try {
-        await Promise.all([driver, other, driver, other].map(migrate));
-        t.is(most, 1);
-      } finally {
-        await other.close();
-      }
-    }));
 }
 
 test('postgres: other drivers hear of a commit, the own one does not', (t) =>

@@ -89,9 +89,8 @@ export interface DialectSql {
   upsert(table: string, columns: readonly string[], keyColumns: readonly string[], rows: string): string;
   /** Insert that does nothing where the key exists already. */
   insertIgnore(table: string, columns: readonly string[], rows: string): string;
-  /** Statements run before and after the schema migration on its connection, to keep others out of it; may be empty. */
+  /** Run first in the transaction that creates the tables, to keep others out of it until it ends; may be empty. */
   readonly lockSchema: readonly string[];
-  readonly unlockSchema: readonly string[];
   /** A query that gives one row (`size`, `used`): bytes of the whole database, and in use. */
   readonly size: string;
   /** Run inside the write transaction to wake other processes' feeds; undefined without `can.notify`. */

@@ -20,11 +20,6 @@ const { createConnection, TypedParameter } = driverPackage;
 
 // SQL
 
-/** Longer than any statement may take: who waits for the lock ends by the statement timeout. */
-const schemaLockSeconds = 86_400;
-/** GET_LOCK is per server, so the name holds the database's; at most 64 characters. */
-const schemaLock = `CONCAT('switchyard.', SHA1(DATABASE()))`;
-
 const sql: DialectSql = {
   types: { key: 'varbinary(2048)', value: 'longblob', int64: 'bigint', flag: 'tinyint' },
   tableOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
@@ -41,8 +36,8 @@ const sql: DialectSql = {
     const action = `${columns[0]} = ${table}.${columns[0]}`;
     return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON DUPLICATE KEY UPDATE ${action}`;
   },
-  lockSchema: [`SELECT GET_LOCK(${schemaLock}, ${schemaLockSeconds})`],
-  unlockSchema: [`SELECT RELEASE_LOCK(${schemaLock})`],
+  // IF NOT EXISTS is safe against another process here, and a lock by name would stay with its connection after a failure.
+  lockSchema: [],
   size: `SELECT CAST(COALESCE(SUM(data_length + index_length + data_free), 0) AS SIGNED) AS size,
     CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED) AS used
     FROM information_schema.tables WHERE table_schema = DATABASE()`,
@@ -120,6 +115,10 @@ function toAffected(header: Header, text: string): number {
 // Connection
 
 const keepAliveDelayMs = 15_000;
+/** The server ends a connection that says nothing for so long, and with it what a gateway that is gone has locked. */
+const silenceMaxSeconds = 90;
+/** The pool is to end idle connections first; it looks after them once in this time. */
+const idleLifeTimeMaxMs = 30_000;
 
 async function openClient(options: DriverOptions, withDatabase: boolean): Promise<Client> {
   const address = parseMysqlUrl(options.url);
@@ -158,9 +157,9 @@ async function openClient(options: DriverOptions, withDatabase: boolean): Promis
 function sessionSetup(statementTimeoutMs: number): string {
   const seconds = Math.max(1, Math.ceil(statementTimeoutMs / 1000));
   return `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',
-    time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = ${seconds}
+    time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = ${seconds}, wait_timeout = ${silenceMaxSeconds}
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
-    /*M! , max_statement_time = ${seconds} */;
+    /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${seconds} */;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;
 }
 
@@ -227,7 +226,10 @@ const engine: Engine = {
   },
   interruptible: true,
   lane: () => 'all',
-  pool: (_lane, limits) => limits,
+  pool: (_lane, limits) => ({
+    ...limits,
+    idleLifeTimeMs: Math.min(limits.idleLifeTimeMs ?? idleLifeTimeMaxMs, idleLifeTimeMaxMs),
+  }),
   async connect(options) {
     const client = await openClient(options, true);
     try {

@@ -59,7 +59,10 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   const commit = wanted
     ? `SET synchronous_commit = ${wanted}`
     : `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
-  return `SET statement_timeout = ${Math.ceil(statementTimeoutMs)}; SET bytea_output = hex;
+  // A gateway that is gone without a word must not keep what it has locked until TCP notices.
+  const timeout = Math.ceil(statementTimeoutMs);
+  return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
+    SET bytea_output = hex;
     SET default_transaction_isolation = 'read committed'; ${commit}`;
 }
 

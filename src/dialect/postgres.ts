@@ -42,7 +42,6 @@ const sql: DialectSql = {
     return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT DO NOTHING`;
   },
   lockSchema: [`SELECT pg_advisory_xact_lock(${schemaLockKey})`],
-  unlockSchema: [],
   size: `SELECT pg_database_size(current_database()) AS size,
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
       WHERE relkind = 'r' AND relname LIKE 'switchyard\\_%') AS used`,

@@ -127,7 +127,6 @@ export async function ensureSchema(
         `(${metaColumns.map(() => '?').join(', ')})`,
       );
       await session.query(statement(row), firstMeta());
-      for (const text of sql.unlockSchema) await session.query(statement(text), []);
     },
     signal,
   );

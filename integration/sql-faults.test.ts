@@ -1,0 +1,135 @@
+// What a gateway leaves behind for others when it fails half-way: no lock, no transaction, no long work under the lock.
+
+import test from 'ava';
+import type { Dialect, Driver } from '../src/dialect/dialect.ts';
+import { ensureSchema } from '../src/store/sql/schema.ts';
+import { op, rangeRequest, txnRequest } from './conformance/requests.ts';
+import { testDatabase, type SqlEngine } from './servers/index.ts';
+import { dialects, openTestStore, pool, soon } from './stores.ts';
+
+const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
+const statement = (text: string) => ({ name: 'test', text });
+
+for (const engine of engines) {
+  const dialect = dialects[engine];
+
+  test(`${engine}: tables that could not all be created hold nobody up`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const failing: Dialect = {
+      ...dialect,
+      sql: { ...dialect.sql, insertIgnore: () => 'INSERT INTO switchyard_meta (nonsense) VALUES (1)' },
+    };
+    const options = { url: database.url, pool: { ...pool, statementTimeoutMs: 3_000 } };
+    const first = dialect.open(options);
+    const second = dialect.open(options);
+    try {
+      await t.throwsAsync(ensureSchema(first, failing));
+      const { clusterId } = await ensureSchema(second, dialect, AbortSignal.timeout(2_500));
+      t.is((await ensureSchema(first, dialect)).clusterId, clusterId);
+    } finally {
+      await Promise.all([first.close(), second.close()]);
+      await database.dispose();
+    }
+  });
+
+  test(`${engine}: tables that several processes create at once are one store`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const drivers = Array.from({ length: 6 }, () => dialect.open({ url: database.url, pool }));
+    try {
+      const stores = await Promise.all(drivers.map((driver) => ensureSchema(driver, dialect)));
+      t.is(new Set(stores.map(({ clusterId }) => clusterId)).size, 1);
+    } finally {
+      await Promise.all(drivers.map((driver) => driver.close()));
+      await database.dispose();
+    }
+  });
+
+  test(`${engine}: a lease with many keys is revoked in few statements`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const { counted, count } = countingStatements(dialect);
+    const store = await openTestStore({ engine, url: database.url }, { dialect: counted });
+    try {
+      await store.leaseGrant({ id: 5n, ttl: 600 }, soon());
+      await store.leaseGrant({ id: 6n, ttl: 600 }, soon());
+      const keys = Array.from({ length: 500 }, (_, index) => `k${String(index).padStart(3, '0')}`);
+      await store.txn(txnRequest({ success: keys.map((key) => op.put(key, 'v', { lease: 5n })) }), soon());
+      // Keys of another lease, and of none any more, stay.
+      await store.txn(
+        txnRequest({ success: [op.put('k000', 'v', { lease: 6n }), op.put('k001', 'v')] }),
+        soon(),
+      );
+      const before = count();
+      await store.leaseRevoke(5n, soon());
+      t.true(count() - before < 20, `${count() - before} statements`);
+      const { kvs } = await store.range(rangeRequest('k', { rangeEnd: 'l' }), soon());
+      t.deepEqual(
+        kvs.map(({ key }) => key.toString()),
+        ['k000', 'k001'],
+      );
+      t.deepEqual((await store.leaseTimeToLive({ id: 6n, keys: true }, soon())).keys, [Buffer.from('k000')]);
+    } finally {
+      await store[Symbol.asyncDispose]();
+      await database.dispose();
+    }
+  });
+}
+
+for (const engine of ['postgres', 'mysql'] as const) {
+  const dialect = dialects[engine];
+
+  test(`${engine}: a transaction whose gateway says no more is ended by the server`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const options = { url: database.url, pool: { ...pool, statementTimeoutMs: 2_000 } };
+    const silent = dialect.open(options);
+    const other = dialect.open({ url: database.url, pool });
+    const resume = Promise.withResolvers<void>();
+    try {
+      await ensureSchema(other, dialect);
+      const lock = statement(`SELECT revision FROM switchyard_meta WHERE id = 1 ${dialect.sql.forUpdate}`);
+      const locked = Promise.withResolvers<void>();
+      const abandoned = silent.transaction('write', async (session) => {
+        await session.query(lock, []);
+        locked.resolve();
+        await resume.promise;
+      });
+      const outcome = abandoned.then(
+        () => 'committed',
+        () => 'failed',
+      );
+      await locked.promise;
+      await other.transaction('write', (session) => session.query(lock, []), AbortSignal.timeout(8_000));
+      resume.resolve();
+      t.is(await outcome, 'failed');
+    } finally {
+      resume.resolve();
+      await Promise.all([silent.close(), other.close()]);
+      await database.dispose();
+    }
+  });
+}
+
+/** The dialect with a count of the statements in its transactions. */
+function countingStatements(dialect: Dialect): { readonly counted: Dialect; readonly count: () => number } {
+  let statements = 0;
+  const open: Dialect['open'] = (options) => {
+    const driver = dialect.open(options);
+    const transaction: Driver['transaction'] = (mode, body, signal) =>
+      driver.transaction(
+        mode,
+        (session) =>
+          body({
+            query: (one, params) => {
+              statements++;
+              return session.query(one, params);
+            },
+          }),
+        signal,
+      );
+    return { query: driver.query.bind(driver), transaction, close: driver.close.bind(driver) };
+  };
+  return { counted: { ...dialect, open }, count: () => statements };
+}
