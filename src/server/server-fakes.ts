@@ -53,8 +53,12 @@ class MemoryWatch implements Watch {
   }
 
   requestProgress(): void {
-    this.#progress = true;
-    this.wake();
+    const due = () => {
+      this.#progress = true;
+      this.wake();
+    };
+    if (this.#store.holdMarks === undefined) due();
+    else void this.#store.holdMarks.then(due);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<WatchBatch> {
@@ -77,7 +81,10 @@ class MemoryWatch implements Watch {
   }
 }
 
-/** A store in memory. `failure` makes every call reject with it; `hold` makes every call wait for it first. */
+/**
+ * A store in memory. `failure` makes every call reject with it; `hold` makes every call wait for it first, `holdMarks` every
+ * progress mark.
+ */
 export class MemoryStore implements Store {
   readonly name: string;
   readonly engine = 'sqlite';
@@ -88,6 +95,7 @@ export class MemoryStore implements Store {
   compactRevision = 0n;
   failure: Error | undefined;
   hold: Promise<void> | undefined;
+  holdMarks: Promise<void> | undefined;
   closed = false;
   readonly #watches = new Set<MemoryWatch>();
   readonly #live = new Map<string, KeyValue>();

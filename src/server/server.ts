@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { services, type RawService } from '../etcd/proto.ts';
 import type { Clock } from '../lib/clock.ts';
+import { inTime } from '../lib/in-time.ts';
 import type { ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
@@ -153,15 +154,6 @@ async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Prom
     for (const listener of bound.metrics) listener.close();
     throw error;
   }
-}
-
-/** Whether `work` was done before `timeoutMs` were over. */
-async function inTime(work: Promise<unknown>, timeoutMs: number): Promise<'done' | 'late'> {
-  const late = Promise.withResolvers<'late'>();
-  const timer = setTimeout(() => late.resolve('late'), timeoutMs);
-  const outcome = await Promise.race([work.then(() => 'done' as const), late.promise]);
-  clearTimeout(timer);
-  return outcome;
 }
 
 /** See RunningServer.drain; what is left is released by the caller. */

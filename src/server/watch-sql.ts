@@ -174,18 +174,28 @@ export class SqlWatch {
   }
 }
 
+/** What a round needs of its stream. */
+export interface ProgressRoundHost {
+  readonly outlet: WatchOutlet;
+  /** True while the stream has these watches and no other: only then may one mark speak for all. */
+  areAll(watches: ReadonlyMap<WatchId, SqlWatch>): boolean;
+  /** The round has been answered. */
+  answered(): void;
+}
+
 /**
  * One progress request to all watches of a stream, all in one store. Answered when each has had its mark: with one mark
- * for all (id -1) when they are level, else with one for each, because a mark must not be behind what its watch was sent.
+ * for all (id -1) when they are level and nothing has joined them, else with one for each, because a mark must not be
+ * behind what its watch was sent, nor speak for a watch that was not asked.
  */
 export class ProgressRound {
   readonly #waiting = new Map<WatchId, SqlWatch>();
   readonly #members = new Map<WatchId, SqlWatch>();
-  readonly #outlet: WatchOutlet;
-  done = false;
+  readonly #host: ProgressRoundHost;
+  #done = false;
 
-  constructor(watches: readonly SqlWatch[], outlet: WatchOutlet) {
-    this.#outlet = outlet;
+  constructor(watches: readonly SqlWatch[], host: ProgressRoundHost) {
+    this.#host = host;
     for (const watch of watches) {
       this.#waiting.set(watch.id, watch);
       this.#members.set(watch.id, watch);
@@ -193,9 +203,9 @@ export class ProgressRound {
     for (const watch of watches) watch.joinRound(this);
   }
 
-  /** True when every one of `watches` takes part. */
+  /** True when every one of `watches` takes part and the round is still open. */
   covers(watches: readonly SqlWatch[]): boolean {
-    return watches.every((watch) => this.#members.get(watch.id) === watch);
+    return !this.#done && watches.every((watch) => this.#members.get(watch.id) === watch);
   }
 
   /** The watch has got everything up to its mark. */
@@ -208,18 +218,23 @@ export class ProgressRound {
   leave(id: WatchId): void {
     this.#waiting.delete(id);
     this.#members.delete(id);
-    this.#answerWhenAllThere().catch((error: unknown) => this.#outlet.fail(error));
+    this.#answerWhenAllThere().catch((error: unknown) => this.#host.outlet.fail(error));
   }
 
   async #answerWhenAllThere(): Promise<void> {
-    if (this.done || this.#waiting.size > 0) return;
-    this.done = true;
+    if (this.#done || this.#waiting.size > 0) return;
+    this.#done = true;
+    const { outlet } = this.#host;
     const watches = [...this.#members.values()];
     const [first] = watches;
-    if (first === undefined) return;
-    const level = watches.every((watch) => watch.through === first.through);
+    const level = watches.every((watch) => watch.through === first?.through);
+    const speaksForAll = level && this.#host.areAll(this.#members);
     // Written without a pause in between, so that no event gets in front of a mark that does not cover it.
-    const marks = level ? [first.mark(-1n)] : watches.map((watch) => watch.mark(watch.id));
-    await Promise.all(marks.map((mark) => this.#outlet.write(mark)));
+    const marks = speaksForAll
+      ? watches.slice(0, 1).map((watch) => watch.mark(-1n))
+      : watches.map((watch) => watch.mark(watch.id));
+    const written = marks.map((mark) => outlet.write(mark));
+    this.#host.answered();
+    await Promise.all(written);
   }
 }

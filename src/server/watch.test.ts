@@ -1,89 +1,14 @@
-// Watch streams over a real gRPC connection: ids, order, progress, cancel, fragments, compaction, shutdown.
+// Watch streams over a real gRPC connection: ids, order, cancel, fragments, compaction, shutdown.
 
 import type { ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
-import {
-  decodeWatchResponse,
-  encodeWatchRequest,
-  encodeWatchResponse,
-  type WatchResponse,
-} from '../etcd/codec/watch.ts';
-import { etcdErrors, EtcdError, grpcCode } from '../etcd/errors.ts';
+import type { WatchResponse } from '../etcd/codec/watch.ts';
+import { etcdErrors, grpcCode } from '../etcd/errors.ts';
 import { prefixRange } from '../etcd/range.ts';
-import type { WatchCreateRequest } from '../etcd/types.ts';
 import type { Router } from '../router/router.ts';
-import type { Passthrough, RawStream } from '../store/store.ts';
-import { MemoryStore, memoryRouter, TestGateway, type TestStream } from './server-fakes.ts';
+import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { requestBytesMax } from './validate.ts';
-
-const noBytes = Buffer.alloc(0);
-
-function create(key: string, more: Partial<WatchCreateRequest> = {}): Buffer {
-  return encodeWatchRequest({
-    type: 'create',
-    request: {
-      key: Buffer.from(key),
-      rangeEnd: noBytes,
-      startRevision: 0n,
-      progressNotify: false,
-      filters: [],
-      prevKv: false,
-      watchId: 0n,
-      fragment: false,
-      ...more,
-    },
-  });
-}
-const cancel = (watchId: bigint) => encodeWatchRequest({ type: 'cancel', watchId });
-const progress = encodeWatchRequest({ type: 'progress' });
-const next = async (stream: TestStream): Promise<WatchResponse> => decodeWatchResponse(await stream.next());
-
-/** An etcd that assigns ids from 0, confirms creates and cancels, and answers progress for all. */
-class FakeEtcd implements Passthrough {
-  revision = 100n;
-  unary(): Promise<Buffer> {
-    return Promise.reject(new EtcdError('unimplemented'));
-  }
-  stream(): RawStream {
-    const queue: Buffer[] = [];
-    let wake = Promise.withResolvers<void>();
-    let over = false;
-    let nextId = 0n;
-    const say = (parts: Partial<Parameters<typeof encodeWatchResponse>[0]> & { watchId: bigint }) => {
-      const header = { clusterId: 1n, memberId: 2n, revision: this.revision, raftTerm: 3n };
-      queue.push(encodeWatchResponse({ header, ...parts }));
-      wake.resolve();
-    };
-    const end = () => {
-      over = true;
-      wake.resolve();
-    };
-    return {
-      write: async (message) => {
-        const request = (await import('../etcd/codec/watch.ts')).decodeWatchRequest(message);
-        if (request?.type === 'create')
-          say({
-            created: true,
-            watchId: request.request.watchId === 0n ? nextId++ : request.request.watchId,
-          });
-        else if (request?.type === 'cancel') say({ canceled: true, watchId: request.watchId });
-        else say({ watchId: -1n });
-      },
-      end,
-      cancel: end,
-      async *[Symbol.asyncIterator]() {
-        while (!over) {
-          const message = queue.shift();
-          if (message !== undefined) yield message;
-          else {
-            await wake.promise;
-            wake = Promise.withResolvers();
-          }
-        }
-      },
-    };
-  }
-}
+import { cancel, create, next } from './watch-fakes.ts';
 
 test('watch: created comes first, then events in order, from ids that count from 0', async (t) => {
   const store = new MemoryStore('default');
@@ -163,82 +88,6 @@ test('watch: compacted history cancels with the compact revision and revision 0 
   stream.cancel();
 });
 
-test('watch: progress for one store is one mark with id -1', async (t) => {
-  const store = new MemoryStore('default');
-  const gateway = await TestGateway.start(memoryRouter(store));
-  t.teardown(() => gateway.close());
-  const stream = gateway.stream('Watch/Watch');
-  stream.send(create('a'));
-  stream.send(create('b'));
-  await next(stream);
-  await next(stream);
-  store.put('c');
-  stream.send(progress);
-  const mark = await next(stream);
-  t.like(mark, { watchId: -1n, created: false, canceled: false });
-  t.is(mark.header.revision, 2n);
-  t.deepEqual(mark.events, []);
-  stream.cancel();
-});
-
-test('watch: progress on a stream without watches leaves the stream usable', async (t) => {
-  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default')));
-  t.teardown(() => gateway.close());
-  const stream = gateway.stream('Watch/Watch');
-  stream.send(progress);
-  stream.send(create('a'));
-  t.like(await next(stream), { created: true, watchId: 0n });
-  stream.cancel();
-});
-
-test('watch: etcd and SQL on one stream have distinct ids and a progress mark each', async (t) => {
-  const etcd = new FakeEtcd();
-  const sql = new MemoryStore('sql');
-  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default', etcd), { s: sql }));
-  t.teardown(() => gateway.close());
-  const stream = gateway.stream('Watch/Watch');
-  stream.send(create('a'));
-  t.like(await next(stream), { created: true, watchId: 0n });
-  stream.send(create('s'));
-  const mixed = await next(stream);
-  t.true(mixed.watchId >= 2n ** 32n);
-  stream.send(create('b'));
-  const second = await next(stream);
-  t.true(second.created && second.watchId > mixed.watchId);
-  stream.send(progress);
-  const marks = new Map<bigint, bigint>();
-  while (marks.size < 3) {
-    const { watchId, header } = await next(stream);
-    marks.set(watchId, header.revision);
-  }
-  t.deepEqual(marks.get(0n), 100n);
-  t.deepEqual(marks.get(second.watchId), 100n);
-  t.deepEqual(marks.get(mixed.watchId), 1n);
-  stream.cancel();
-});
-
-test('watch: with all watches in etcd the mark for all passes unchanged', async (t) => {
-  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default', new FakeEtcd())));
-  t.teardown(() => gateway.close());
-  const stream = gateway.stream('Watch/Watch');
-  stream.send(create('a'));
-  await next(stream);
-  stream.send(progress);
-  t.like(await next(stream), { watchId: -1n });
-  stream.cancel();
-});
-
-test('watch: progress_notify speaks when nothing else was said', async (t) => {
-  const store = new MemoryStore('default');
-  const gateway = await TestGateway.start(memoryRouter(store), { progressNotifyIntervalMs: 20 });
-  t.teardown(() => gateway.close());
-  const stream = gateway.stream('Watch/Watch');
-  stream.send(create('a', { progressNotify: true }));
-  await next(stream);
-  t.like(await next(stream), { watchId: 0n, created: false, canceled: false });
-  stream.cancel();
-});
-
 test('watch: large answers are split only where the client asked for fragments', async (t) => {
   const store = new MemoryStore('default');
   const value = 'x'.repeat(requestBytesMax * 0.6);
@@ -261,26 +110,6 @@ test('watch: large answers are split only where the client asked for fragments',
     [1, true],
     [1, false],
   ]);
-});
-
-test('watch: a store that is down ends a stream that has nothing else, and only refuses on another', async (t) => {
-  const dead = new MemoryStore('dead');
-  dead.failure = new EtcdError('timeout');
-  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default'), { d: dead }));
-  t.teardown(() => gateway.close());
-  const alone = gateway.stream('Watch/Watch');
-  alone.send(create('d'));
-  const error = await t.throwsAsync<ServiceError>(alone.next());
-  t.is(error?.code, grpcCode.unavailable);
-  const shared = gateway.stream('Watch/Watch');
-  shared.send(create('a'));
-  await next(shared);
-  shared.send(create('d'));
-  const refused = await next(shared);
-  t.like(refused, { created: true, canceled: true, cancelReason: etcdErrors.timeout[1] });
-  shared.send(create('b'));
-  t.like(await next(shared), { created: true, canceled: false });
-  shared.cancel();
 });
 
 test('watch: shutdown ends streams with Unavailable, after which nothing is left in the store', async (t) => {

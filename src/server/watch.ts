@@ -5,6 +5,8 @@
 // Ids. A stream whose watches are all in one place behaves as etcd does: etcd gives its own ids, SQL watches count from
 // 0. As soon as a second place joins, every further watch gets an id from `mixedWatchIdMin` up, chosen here, so that
 // ids can never collide.
+// Order. Answers to create requests come in the order of the requests. A create whose store is slow to answer does not hold up
+// cancels and progress of the watches that are there, nor, beyond `createTimeoutMs`, further creates.
 // Progress. A mark with id -1 speaks for every watch of the stream, so it is sent only when all of them are in one store
 // and have got the same; otherwise each watch gets a mark under its own id.
 
@@ -13,6 +15,7 @@ import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
 import { isEmptyRange, keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import { linkedAbort } from '../lib/abort.ts';
+import { inTime } from '../lib/in-time.ts';
 import { RawStatusError, type Store, type Watch } from '../store/store.ts';
 import type { CallContext, MessageStream } from './call.ts';
 import { createHeaders, type Headers } from './headers.ts';
@@ -24,6 +27,10 @@ import { ProgressRound, SqlWatch } from './watch-sql.ts';
 export const noWatchId: WatchId = -1n;
 /** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
 const mixedWatchIdMin = 2n ** 32n;
+/** How long a create may take before requests behind it are looked at. */
+const createPatienceMs = 500;
+/** How long a store of ours may take to register a watch. */
+const createTimeoutMs = 5_000;
 const minimalKey = Buffer.from([0]);
 /** Ranges that a stream remembers to know which placements concern it; with more, all do. */
 const rangesMax = 1_000;
@@ -56,6 +63,10 @@ class WatchSession {
   #nextId = 0n;
   #nextMixedId = mixedWatchIdMin;
   #round: ProgressRound | undefined;
+  /** Progress was asked for while a round was open: its marks may be from before the request. */
+  #askedAgain = false;
+  /** The create under way. */
+  #creating: Promise<void> | undefined;
 
   constructor(options: ServiceOptions, headers: Headers, stream: MessageStream, context: CallContext) {
     this.#options = options;
@@ -111,12 +122,22 @@ class WatchSession {
   async #handle(request: WatchRequest, message: Buffer): Promise<void> {
     switch (request.type) {
       case 'create':
-        return this.#create(request.request, message);
+        return this.#enqueueCreate(request.request, message);
       case 'cancel':
         return this.#cancel(request.watchId, message);
       case 'progress':
         return this.#progress(message);
     }
+  }
+
+  /** Creates one after the other; waits for this one as long as requests behind it may be held up. */
+  async #enqueueCreate(request: WatchCreateRequest, message: Buffer): Promise<void> {
+    await this.#creating;
+    const creating = this.#create(request, message)
+      .catch((error: unknown) => this.#failed.reject(error))
+      .finally(() => (this.#creating = undefined));
+    this.#creating = creating;
+    await inTime(creating, createPatienceMs);
   }
 
   async #create(asked: WatchCreateRequest, message: Buffer): Promise<void> {
@@ -143,15 +164,8 @@ class WatchSession {
     if (isEmptyRange(keyRange(request.key, request.rangeEnd))) {
       return this.#refuse(store, 'mvcc: watcher range is empty');
     }
-    const template = await this.#headers.of(store, this.#context.signal);
     const abort = linkedAbort(this.#context.signal);
-    let watch: Watch;
-    try {
-      watch = await store.watch(request, abort.signal);
-    } catch (error) {
-      abort.abort();
-      throw error;
-    }
+    const { template, watch } = await this.#register(store, request, abort);
     this.#join(store);
     const id = this.#choose(request.watchId, this.#place === store ? 'natural' : 'mixed');
     const sql = new SqlWatch({ id, store, watch, request, header: template, abort, outlet: this.#outlet });
@@ -159,6 +173,31 @@ class WatchSession {
     const header = { ...template, revision: watch.createdRevision };
     await this.#outlet.write(encodeWatchResponse({ header, watchId: id, created: true }));
     sql.start(() => this.#forget(id));
+  }
+
+  /** @throws EtcdError timeout when the store takes too long, whether it heeds its signal or not. */
+  async #register(
+    store: Store,
+    request: WatchCreateRequest,
+    abort: AbortController,
+  ): Promise<{ readonly template: ResponseHeader; readonly watch: Watch }> {
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      late.reject(new EtcdError('timeout'));
+      abort.abort();
+    }, createTimeoutMs);
+    const register = async () => {
+      const template = await this.#headers.of(store, abort.signal);
+      return { template, watch: await store.watch(request, abort.signal) };
+    };
+    try {
+      return await Promise.race([register(), late.promise]);
+    } catch (error) {
+      abort.abort();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #createEtcd(store: Store, request: WatchCreateRequest, message: Buffer): Promise<void> {
@@ -221,6 +260,8 @@ class WatchSession {
   }
 
   async #cancel(id: WatchId, message: Buffer): Promise<void> {
+    // The id may be one that the client has chosen for the watch that is being created.
+    if (!this.#owners.has(id)) await this.#creating;
     const owner = this.#owners.get(id);
     if (owner === undefined) {
       // Perhaps a watch that an etcd has not answered yet; etcd ignores ids it does not know.
@@ -258,6 +299,10 @@ class WatchSession {
   /** A stream without watches gets no answer, as with etcd: there is nothing to be said about any timeline. */
   async #progress(message: Buffer): Promise<void> {
     for (const leg of this.#legs.values()) await leg.forward(message);
+    this.#askSql();
+  }
+
+  #askSql(): void {
     const watches = this.#sqlWatches();
     const [first] = watches;
     if (first === undefined) return;
@@ -265,9 +310,18 @@ class WatchSession {
       for (const watch of watches) watch.requestOwnProgress();
       return;
     }
-    // A round still open covers this request too, unless watches have joined since.
-    if (this.#round !== undefined && !this.#round.done && this.#round.covers(watches)) return;
-    this.#round = new ProgressRound(watches, this.#outlet);
+    this.#askedAgain = this.#round?.covers(watches) === true;
+    if (this.#askedAgain) return;
+    this.#round = new ProgressRound(watches, {
+      outlet: this.#outlet,
+      areAll: (members) => {
+        if (this.#owners.size !== members.size) return false;
+        return [...this.#owners].every(([id, owner]) => 'watch' in owner && owner.watch === members.get(id));
+      },
+      answered: () => {
+        if (this.#askedAgain) this.#askSql();
+      },
+    });
   }
 }
 

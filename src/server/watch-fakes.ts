@@ -1,0 +1,87 @@
+// What the tests of watch streams share: the requests as bytes, the answers decoded, and an etcd that is only its watch
+// protocol.
+
+import {
+  decodeWatchRequest,
+  decodeWatchResponse,
+  encodeWatchRequest,
+  encodeWatchResponse,
+  type WatchResponse,
+} from '../etcd/codec/watch.ts';
+import { EtcdError } from '../etcd/errors.ts';
+import type { WatchCreateRequest } from '../etcd/types.ts';
+import type { Passthrough, RawStream } from '../store/store.ts';
+import type { TestStream } from './server-fakes.ts';
+
+const noBytes = Buffer.alloc(0);
+
+/** A create request for one key, `more` aside. */
+export function create(key: string, more: Partial<WatchCreateRequest> = {}): Buffer {
+  return encodeWatchRequest({
+    type: 'create',
+    request: {
+      key: Buffer.from(key),
+      rangeEnd: noBytes,
+      startRevision: 0n,
+      progressNotify: false,
+      filters: [],
+      prevKv: false,
+      watchId: 0n,
+      fragment: false,
+      ...more,
+    },
+  });
+}
+export const cancel = (watchId: bigint) => encodeWatchRequest({ type: 'cancel', watchId });
+export const progress = encodeWatchRequest({ type: 'progress' });
+/** The stream's next answer. */
+export const next = async (stream: TestStream): Promise<WatchResponse> =>
+  decodeWatchResponse(await stream.next());
+
+/** An etcd that assigns ids from 0, confirms creates and cancels, and answers progress for all. */
+export class FakeEtcd implements Passthrough {
+  revision = 100n;
+  unary(): Promise<Buffer> {
+    return Promise.reject(new EtcdError('unimplemented'));
+  }
+  stream(): RawStream {
+    const queue: Buffer[] = [];
+    let wake = Promise.withResolvers<void>();
+    let over = false;
+    let nextId = 0n;
+    const say = (parts: Partial<Parameters<typeof encodeWatchResponse>[0]> & { watchId: bigint }) => {
+      const header = { clusterId: 1n, memberId: 2n, revision: this.revision, raftTerm: 3n };
+      queue.push(encodeWatchResponse({ header, ...parts }));
+      wake.resolve();
+    };
+    const end = () => {
+      over = true;
+      wake.resolve();
+    };
+    return {
+      write: (message) => {
+        const request = decodeWatchRequest(message);
+        if (request?.type === 'create')
+          say({
+            created: true,
+            watchId: request.request.watchId === 0n ? nextId++ : request.request.watchId,
+          });
+        else if (request?.type === 'cancel') say({ canceled: true, watchId: request.watchId });
+        else say({ watchId: -1n });
+        return Promise.resolve();
+      },
+      end,
+      cancel: end,
+      async *[Symbol.asyncIterator]() {
+        while (!over) {
+          const message = queue.shift();
+          if (message !== undefined) yield message;
+          else {
+            await wake.promise;
+            wake = Promise.withResolvers();
+          }
+        }
+      },
+    };
+  }
+}
