@@ -85,3 +85,32 @@ test('notes that cannot be read are begun anew', async (t) => {
   await compaction.note(101n, signal());
   t.regex(first.value('/switchyard/compaction-notes') ?? '', /"revision":"101"/u);
 });
+
+test('notes are written behind the txns, the latest of a crowd always', async (t) => {
+  const { first, one, compaction } = scene();
+  first.revision = 103n;
+  await Promise.all([101n, 102n, 103n].map((revision) => compaction.noteSoon(revision)));
+  one.revision = 50n;
+  await compact(compaction, 103n);
+  t.is(one.compacted, 10n);
+});
+
+test('a compaction waits for the note under way', async (t) => {
+  const { one, compaction } = scene();
+  const noted = compaction.noteSoon(100n);
+  await compact(compaction, 100n);
+  t.is(one.compacted, 10n);
+  await noted;
+});
+
+test('a note that cannot be written fails nobody and is given up at the end', async (t) => {
+  const { first, one, compaction } = scene();
+  first.down = true;
+  await compaction.noteSoon(100n);
+  first.down = false;
+  const hanging = Promise.withResolvers<never>();
+  one.status = () => hanging.promise;
+  void compaction.noteSoon(101n);
+  await compaction.close();
+  t.pass();
+});

@@ -14,6 +14,8 @@ const notesKey = Buffer.from('/switchyard/compaction-notes');
 const notesMax = 64;
 /** Attempts to write a note while other gateways write theirs. */
 const attemptsMax = 8;
+/** How long a note may take. */
+const noteTimeoutMs = 10_000;
 /** How long a store other than the default may hold up a note. */
 const statusTimeoutMs = 1_000;
 /** Same for a compaction; one that takes longer goes on behind. */
@@ -35,9 +37,50 @@ export interface CompactionOptions {
 /** Compaction over all stores. */
 export class Compaction {
   readonly #options: CompactionOptions;
+  readonly #closed = new AbortController();
+  /** Of the latest txn that is not noted yet. */
+  #unnoted: Revision | undefined;
+  #noting: Promise<void> | undefined;
 
   constructor(options: CompactionOptions) {
     this.#options = options;
+  }
+
+  /** Gives up the note under way. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await this.#noting;
+  }
+
+  /**
+   * Notes in the background, one after the other. Resolves when `revision` is noted or given up; never rejects. Of txns that come
+   * faster than they can be noted only the latest is: a Compact of one between finds the note before it.
+   */
+  noteSoon(revision: Revision): Promise<void> {
+    if (this.#unnoted === undefined || this.#unnoted < revision) this.#unnoted = revision;
+    return (this.#noting ??= this.#noteAll());
+  }
+
+  async #noteAll(): Promise<void> {
+    try {
+      for (let revision = this.#unnoted; revision !== undefined; revision = this.#unnoted) {
+        this.#unnoted = undefined;
+        await this.#noteOrSay(revision);
+      }
+    } finally {
+      // In one step with the last look at what is not noted.
+      this.#noting = undefined;
+    }
+  }
+
+  async #noteOrSay(revision: Revision): Promise<void> {
+    try {
+      await this.#inTime(noteTimeoutMs, this.#closed.signal, (bounded) => this.note(revision, bounded));
+    } catch (error) {
+      if (this.#closed.signal.aborted) return;
+      // Without the note the other stores are compacted at an earlier point.
+      this.#options.logger.warn('compaction point not noted', { revision, error });
+    }
   }
 
   /** Notes where the other stores are, now that the default store is at `revision`. @throws EtcdError */
@@ -76,7 +119,10 @@ export class Compaction {
       if (!(error instanceof EtcdError) || error.reason !== 'compacted') throw error;
       refused = error;
     }
-    if (others.length > 0) await this.#compactOthers(request, signal);
+    if (others.length > 0) {
+      await this.#noting;
+      await this.#compactOthers(request, signal);
+    }
     if (response === undefined) throw refused;
     return response;
   }

@@ -31,8 +31,11 @@ export interface Router {
   stores(): readonly Store[];
   /** Compacts the default store, and the others at the point that was noted for this revision. */
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse>;
-  /** To be called after a txn on `compact_rev_key`, with its header's revision. */
-  noteCompactTxn(revision: Revision, signal: AbortSignal): Promise<void>;
+  /**
+   * To be called after a txn on `compact_rev_key`, with its header's revision. Resolves when that is noted or given up, which may
+   * take seconds while a store is down; never rejects. A Compact waits for it.
+   */
+  noteCompactTxn(revision: Revision): Promise<void>;
   mismatches(): readonly PlacementMismatch[];
   /**
    * Calls `listener` when a type is found to live elsewhere than before, with the ranges of its keys and its store (undefined: one
@@ -124,8 +127,8 @@ class TypeRouter implements Router {
     return this.#parts.compaction.compact(request, signal);
   }
 
-  noteCompactTxn(revision: Revision, signal: AbortSignal): Promise<void> {
-    return this.#parts.compaction.note(revision, signal);
+  noteCompactTxn(revision: Revision): Promise<void> {
+    return this.#parts.compaction.noteSoon(revision);
   }
 
   mismatches(): readonly PlacementMismatch[] {
@@ -137,8 +140,9 @@ class TypeRouter implements Router {
     return placements.onMove((root, store) => listener(classifier.unit(root), store));
   }
 
-  close(): Promise<void> {
-    return this.#parts.placements.close();
+  async close(): Promise<void> {
+    const { placements, compaction } = this.#parts;
+    await Promise.all([placements.close(), compaction.close()]);
   }
 
   /** A range over several types is the default store's, unless one of them lives elsewhere. */

@@ -16,6 +16,7 @@ import { decodeTxnResponse, encodeTxnRequest } from '../etcd/codec/txn.ts';
 import { etcdErrors, EtcdError, grpcCode, type EtcdErrorReason } from '../etcd/errors.ts';
 import type { PutRequest, RangeRequest, RequestOp } from '../etcd/types.ts';
 import { encode, WireReader } from '../etcd/wire.ts';
+import type { Router } from '../router/router.ts';
 import { RawStatusError, type Passthrough } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { requestBytesMax, txnOpsMax } from './validate.ts';
@@ -141,6 +142,25 @@ test('kv: a store that is down leaves the others alone', async (t) => {
   const error = await t.throwsAsync<ServiceError>(gateway.unary('KV/Put', encodePutRequest(put('d'))));
   t.is(error?.code, grpcCode.unavailable);
   await gateway.unary('KV/Put', encodePutRequest(put('a')));
+});
+
+test('kv: a txn on compact_rev_key does not wait for its note', async (t) => {
+  const noted: bigint[] = [];
+  const router: Router = {
+    ...memoryRouter(new MemoryStore('default')),
+    noteCompactTxn: (revision) => {
+      noted.push(revision);
+      return new Promise(() => undefined);
+    },
+  };
+  const gateway = await TestGateway.start(router);
+  t.teardown(() => gateway.close());
+  const key = Buffer.from('compact_rev_key');
+  const compare = { key, rangeEnd: noBytes, target: 'version', result: 'equal', operand: 0n } as const;
+  const request = { compare: [compare], success: [putOp('compact_rev_key')], failure: [] };
+  const answer = decodeTxnResponse(await gateway.unary('KV/Txn', encodeTxnRequest(request)));
+  t.true(answer.succeeded);
+  t.deepEqual(noted, [2n]);
 });
 
 test('kv: what an etcd answers passes as bytes, errors too', async (t) => {

@@ -42,7 +42,7 @@ function touchesCompactRevisionKey(request: TxnRequest): boolean {
 }
 
 /** Txn: besides the routing it marks points in time for Compact. */
-function createTxn({ router, logger }: ServiceOptions): UnaryHandler {
+function createTxn({ router }: ServiceOptions): UnaryHandler {
   const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
     if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     checkRequestSize(request);
@@ -50,20 +50,13 @@ function createTxn({ router, logger }: ServiceOptions): UnaryHandler {
     return encodeTxnResponse(await store.txn(decoded, context.signal));
   };
 
-  const note = async (response: Buffer, signal: AbortSignal) => {
-    try {
-      await router.noteCompactTxn(decodeTxnResponse(response).header.revision, signal);
-    } catch (error) {
-      // The txn is done; without the note the SQL stores are compacted at an earlier point.
-      logger.warn('compaction point not noted', { error });
-    }
-  };
-
   return async (request, context) => {
     const decoded = decodeTxnRequest(request);
     const store = await router.storeForTxn(decoded, context.signal);
     const response = await runTxn(store, request, decoded, context);
-    if (touchesCompactRevisionKey(decoded)) await note(response, context.signal);
+    // Not awaited: other stores have a part in it, and must not delay this answer.
+    if (touchesCompactRevisionKey(decoded))
+      void router.noteCompactTxn(decodeTxnResponse(response).header.revision);
     return response;
   };
 }
