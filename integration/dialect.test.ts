@@ -293,6 +293,22 @@ for (const engine of servers) {
       }
     }));
 
+  test(`${engine}: a write transaction does not queue behind readers`, (t) =>
+    withBench(engine, t, async ({ driver, run }) => {
+      await run('INSERT INTO items (k, n) VALUES (?, 0)', Buffer.from('a'));
+      const sleep = engine === 'postgres' ? 'SELECT pg_sleep(20)' : 'SELECT SLEEP(20) FROM items';
+      const stop = new AbortController();
+      const readers = Array.from({ length: pool.connectionsMax * 2 }, () =>
+        t.throwsAsync(driver.query(statement(sleep), [], stop.signal)),
+      );
+      // Would fail after the pool's five seconds.
+      const increment = statement('UPDATE items SET n = n + 1');
+      await driver.transaction('write', (session) => session.query(increment, []));
+      stop.abort(new Error('enough'));
+      await Promise.all(readers);
+      t.deepEqual((await run('SELECT n FROM items')).rows, [{ n: 1n }]);
+    }));
+
   test(`${engine}: a missing database is created, by two at once, and used`, (t) =>
     withBench(engine, t, async ({ url, run }) => {
       const missing = new URL(url);

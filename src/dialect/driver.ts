@@ -37,6 +37,22 @@ export interface Engine {
   readonly connect: (options: DriverOptions, lane: string) => Promise<Connection>;
 }
 
+/** Connections kept for write transactions: those of the committer, and of a compaction beside it. */
+const writersMax = 2;
+
+/**
+ * For servers: write transactions have connections of their own, so that a crowd of readers does not hold up the one
+ * committer. They count towards the limit, unless that is 1.
+ */
+export const serverLanes: Pick<Engine, 'lane' | 'pool'> = {
+  lane: (mode, use) => (mode === 'write' && use === 'transaction' ? 'write' : 'all'),
+  pool: (lane, options) => {
+    const writers = Math.max(1, Math.min(writersMax, options.connectionsMax - 1));
+    const others = Math.max(1, options.connectionsMax - writers);
+    return { ...options, connectionsMax: lane === 'write' ? writers : others };
+  },
+};
+
 /** How long the client waits beyond the statement timeout, so that the server's own answer comes first. */
 const answerGraceMs = 1_000;
 
@@ -123,8 +139,15 @@ class Lease {
     this.#timeoutMs = timeoutMs;
   }
 
-  run(text: string, params: readonly SqlValue[], doing: Doing, signal?: AbortSignal): Promise<QueryResult> {
-    return this.#guard(this.#connection.run(text, params), doing, signal);
+  async run(
+    text: string,
+    params: readonly SqlValue[],
+    doing: Doing,
+    signal?: AbortSignal,
+  ): Promise<QueryResult> {
+    // While the connection was being lent; no event will tell of it any more.
+    signal?.throwIfAborted();
+    return await this.#guard(this.#connection.run(text, params), doing, signal);
   }
 
   control(text: string, doing: Doing): Promise<void> {

@@ -11,7 +11,7 @@ import {
   type Row,
   type SqlValue,
 } from './dialect.ts';
-import { createDriver, messageOf, toFault, type Connection, type Engine } from './driver.ts';
+import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 
@@ -225,10 +225,10 @@ const engine: Engine = {
       'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY',
   },
   interruptible: true,
-  lane: () => 'all',
-  pool: (_lane, limits) => ({
-    ...limits,
-    idleLifeTimeMs: Math.min(limits.idleLifeTimeMs ?? idleLifeTimeMaxMs, idleLifeTimeMaxMs),
+  lane: serverLanes.lane,
+  pool: (lane, options) => ({
+    ...serverLanes.pool(lane, options),
+    idleLifeTimeMs: Math.min(options.idleLifeTimeMs ?? idleLifeTimeMaxMs, idleLifeTimeMaxMs),
   }),
   async connect(options) {
     const client = await openClient(options, true);

@@ -12,7 +12,7 @@ import {
   type Row,
   type SqlValue,
 } from './dialect.ts';
-import { createDriver, messageOf, toFault, type Connection, type Engine } from './driver.ts';
+import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { closeClient, openClient, types } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -128,8 +128,7 @@ function createEngine(shared: Shared): Engine {
       read: 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY',
     },
     interruptible: true,
-    lane: () => 'all',
-    pool: (_lane, limits) => limits,
+    ...serverLanes,
     connect: async (options) => new PostgresConnection(await openClient(options), shared),
   };
 }
