@@ -4,7 +4,8 @@
 import { createServer, connect, type Server, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { encodeRangeRequest, decodeRangeResponse } from '../src/etcd/codec/kv.ts';
-import { EtcdError, grpcCode } from '../src/etcd/errors.ts';
+import { encodeTxnRequest } from '../src/etcd/codec/txn.ts';
+import { EtcdError, etcdErrors, grpcCode } from '../src/etcd/errors.ts';
 import type { Event, Revision } from '../src/etcd/types.ts';
 import { silentLogger } from '../src/lib/log.ts';
 import { openEtcdStore, type EtcdStore } from '../src/store/etcd/etcd-store.ts';
@@ -69,6 +70,29 @@ test('reads, txns, leases, compaction and status go through', async (t) => {
   const status = await store.status(soon());
   t.regex(status.version, /^3\.\d+\.\d+$/);
   t.true(status.revision >= first.header.revision && status.dbSize > 0 && status.memberId !== 0n);
+});
+
+test('a lease of another store is taken over by the first write that names it', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const granting = open(t, etcd.endpoint);
+  const second = await testEtcd();
+  t.teardown(() => second.dispose());
+  const adoptLease = async (id: bigint, signal: AbortSignal) => {
+    const { ttl, grantedTtl } = await granting.leaseTimeToLive({ id, keys: false }, signal);
+    return ttl < 0 ? undefined : { ttlSeconds: grantedTtl, remainingSeconds: ttl };
+  };
+  const store = openEtcdStore({ name: 'second', url: second.endpoint, logger: silentLogger, adoptLease });
+  t.teardown(() => store[Symbol.asyncDispose]());
+  await granting.leaseGrant({ id: 4713n, ttl: 600 }, soon());
+  const put = (lease: bigint) => {
+    const request = encodeTxnRequest(txnRequest({ success: [op.put('adopt/a', '1', { lease })] }));
+    return store.passthrough.unary('/etcdserverpb.KV/Txn', request, { metadata: {}, signal: soon() });
+  };
+  await Promise.all([put(4713n), put(4713n)]);
+  const { grantedTtl, keys } = await store.leaseTimeToLive({ id: 4713n, keys: true }, soon());
+  t.deepEqual([grantedTtl, keys.map(String)], [600, ['adopt/a']]);
+  const unknown = await t.throwsAsync(put(4714n), { instanceOf: RawStatusError });
+  t.is(unknown.message, etcdErrors.leaseNotFound[1]);
 });
 
 test('errors of etcd keep their reason', async (t) => {

@@ -27,7 +27,7 @@ export interface OpenOptions {
   readonly memberId: bigint;
   readonly logger: Logger;
   readonly clock: Clock;
-  /** See SqlStoreOptions; undefined for the default store, which grants leases itself. */
+  /** See SqlStoreOptions and EtcdStoreOptions; undefined for the default store, which grants leases itself. */
   readonly adoptLease?: SqlStoreOptions['adoptLease'];
 }
 
@@ -61,7 +61,9 @@ function dialectOf(engine: 'postgres' | 'mysql' | 'sqlite'): Dialect {
 export function openStore(backend: Backend, options: OpenOptions): Store {
   const { name, url, tls, engine } = backend;
   const logger = options.logger.child({ store: name });
-  if (engine === 'etcd') return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger });
+  const adoption = options.adoptLease === undefined ? {} : { adoptLease: options.adoptLease };
+  if (engine === 'etcd')
+    return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger, ...adoption });
   if (engine === 'sqlite') mkdirSync(dirname(parseSqliteUrl(url)), { recursive: true });
   return openSqlStore({
     name,
@@ -71,6 +73,6 @@ export function openStore(backend: Backend, options: OpenOptions): Store {
     version: emulatedEtcdVersion,
     logger,
     clock: options.clock,
-    ...(options.adoptLease === undefined ? {} : { adoptLease: options.adoptLease }),
+    ...adoption,
   });
 }

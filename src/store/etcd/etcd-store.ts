@@ -34,6 +34,7 @@ import type { Logger } from '../../lib/log.ts';
 import type { BackendTls, Passthrough, Store, StoreStatus, Watch } from '../store.ts';
 import { EtcdConnection } from './connection.ts';
 import { openEtcdWatch } from './etcd-watch.ts';
+import { adoptingLeases } from './lease-adoption.ts';
 import { translateStatus } from './status.ts';
 
 const noBytes = Buffer.alloc(0);
@@ -47,6 +48,11 @@ export interface EtcdStoreOptions {
   readonly tls?: BackendTls;
   readonly logger: Logger;
   readonly clock?: Clock;
+  /** Asks the store that grants leases for one this etcd does not know; undefined = it does not exist. */
+  readonly adoptLease?: (
+    id: LeaseId,
+    signal: AbortSignal,
+  ) => Promise<{ readonly ttlSeconds: number } | undefined>;
 }
 
 /** Opens a store over an etcd; connects at the first request. @throws Error when a TLS file cannot be read. */
@@ -68,7 +74,25 @@ export class EtcdStore implements Store {
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
     this.#connection = new EtcdConnection(options);
-    this.passthrough = this.#connection;
+    const { adoptLease } = options;
+    this.passthrough =
+      adoptLease === undefined
+        ? this.#connection
+        : adoptingLeases(this.#connection, async (id, signal) => {
+            const lease = await adoptLease(id, signal);
+            if (lease !== undefined) await this.#adopt({ id, ttl: lease.ttlSeconds }, signal);
+            return lease !== undefined;
+          });
+  }
+
+  /** With all its time, not what is left of it: renewals give it the time it was granted with here. */
+  async #adopt(lease: LeaseGrantRequest, signal: AbortSignal): Promise<void> {
+    try {
+      await this.leaseGrant(lease, signal);
+    } catch (error) {
+      // Another write was here first.
+      if (!(error instanceof EtcdError) || error.reason !== 'leaseExists') throw error;
+    }
   }
 
   async range(request: RangeRequest, signal: AbortSignal): Promise<RangeResponse> {
