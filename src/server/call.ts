@@ -15,6 +15,9 @@ import type { Logger } from '../lib/log.ts';
 import { RawStatusError, type RawMetadata } from '../store/store.ts';
 import type { RpcMetrics } from './metrics.ts';
 
+/** Bytes of one stream that may be on their way to a client that is slow to take them, one message aside. */
+const bytesUnderWayMax = 1024 * 1024;
+
 /** What a handler knows of its call. */
 export interface CallContext {
   /** The gRPC path, e.g. `/etcdserverpb.KV/Range`. */
@@ -56,7 +59,7 @@ interface Status {
 
 /** The server's side of a streaming call, as far as this file uses it. */
 interface WritableCall {
-  write(message: Buffer): boolean;
+  write(message: Buffer, taken: () => void): boolean;
   end(): unknown;
   emit(event: 'error', status: Status): boolean;
   on(event: 'drain' | 'cancelled' | 'close', listener: () => void): unknown;
@@ -232,38 +235,71 @@ export class CallAdapters {
   }
 }
 
-/** MessageStream over a grpc-js call; one writer waits for all when the call's buffer is full. */
+interface Outgoing {
+  readonly message: Buffer;
+  readonly taken: () => void;
+}
+
+/**
+ * MessageStream over a grpc-js call. Messages leave in the order in which they were given, whoever gives them: progress marks
+ * of a watch stream rely on it. The call itself buffers by count, not by size, so bytes under way are counted here.
+ */
 class CallStream implements MessageStream {
   readonly #call: WritableCall;
   readonly #requests: AsyncIterable<Buffer>;
   readonly #signal: AbortSignal;
-  #full: PromiseWithResolvers<void> | undefined;
+  /** Given to the call and not yet taken by the transport. */
+  #bytesUnderWay = 0;
+  /** The call has said that it takes no more for now. */
+  #full = false;
+  /** One for each writer that waits. */
+  readonly #waiting: Outgoing[] = [];
   #closed = false;
 
   constructor(call: WritableCall, requests: AsyncIterable<Buffer>, signal: AbortSignal) {
     this.#call = call;
     this.#requests = requests;
     this.#signal = signal;
-    const release = () => {
-      this.#full?.resolve();
-      this.#full = undefined;
-    };
-    call.on('drain', release);
-    signal.addEventListener('abort', release, { once: true });
+    call.on('drain', () => {
+      this.#full = false;
+      this.#send();
+    });
+    signal.addEventListener('abort', () => this.#send(), { once: true });
   }
 
   [Symbol.asyncIterator](): AsyncIterator<Buffer> {
     return this.#requests[Symbol.asyncIterator]();
   }
 
-  async write(message: Buffer): Promise<void> {
-    while (this.#full !== undefined) await this.#full.promise;
-    if (this.#closed || this.#signal.aborted) return;
-    if (!this.#call.write(message)) this.#full = Promise.withResolvers();
+  write(message: Buffer): Promise<void> {
+    return new Promise((taken) => {
+      this.#waiting.push({ message, taken });
+      this.#send();
+    });
   }
 
   /** Nothing is written after this: the status that follows is the last word. */
   close(): void {
     this.#closed = true;
+  }
+
+  #send(): void {
+    for (;;) {
+      const over = this.#closed || this.#signal.aborted;
+      if (!over && (this.#full || this.#bytesUnderWay >= bytesUnderWayMax)) return;
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      if (!over) this.#give(next.message);
+      next.taken();
+    }
+  }
+
+  #give(message: Buffer): void {
+    this.#bytesUnderWay += message.length;
+    const more = this.#call.write(message, () => {
+      this.#bytesUnderWay -= message.length;
+      this.#send();
+    });
+    if (!more) this.#full = true;
   }
 }

@@ -323,7 +323,9 @@ export class TestGateway {
 
   private constructor(server: RunningServer) {
     this.server = server;
-    this.#client = new Client(new URL(server.clientUrls[0]!).host, credentials.createInsecure());
+    this.#client = new Client(new URL(server.clientUrls[0]!).host, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': -1,
+    });
   }
 
   static async start(router: Router, options: Partial<ServerOptions> = {}): Promise<TestGateway> {

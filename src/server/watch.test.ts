@@ -162,3 +162,26 @@ test('a stream with a watch of a type that has moved ends with Unavailable, othe
   t.is((await next(stays)).events?.length, 1);
   stays.cancel();
 });
+
+test('watch: a client that does not read makes its watches wait after a few megabytes', async (t) => {
+  const store = new MemoryStore('default');
+  const gateway = await TestGateway.start(memoryRouter(store));
+  t.teardown(() => gateway.close());
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a'));
+  await next(stream);
+  const value = 'x'.repeat(1024 * 1024);
+  // The client's own stream takes 16 answers in, read or not.
+  const puts = 40;
+  for (let count = 1; count <= puts; count++) {
+    store.put('a', value);
+    // Long enough for a delivery: all that can be taken is taken, each in an answer of its own.
+    for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+  }
+  const answers: number[] = [];
+  while (answers.reduce((sum, events) => sum + events, 0) < puts)
+    answers.push((await next(stream)).events.length);
+  // What waited came as one batch of history.
+  t.true(answers.length <= 16 + 6, `${answers.length} answers were ahead of the client`);
+  stream.cancel();
+});
