@@ -2,6 +2,9 @@
 
 import type { TestFn } from 'ava';
 import type { OpenCluster } from './cluster.ts';
+import { registerCache } from './cache.ts';
+import { registerKubectl } from './kubectl.ts';
+import { registerLeader } from './leader.ts';
 import { registerLists } from './lists.ts';
 import { registerObjects } from './objects.ts';
 import { registerRemoval } from './removal.ts';
@@ -15,8 +18,11 @@ export function registerSuite(test: TestFn, cluster: OpenCluster): void {
   compaction.begin();
   registerLists(test, cluster);
   registerWatches(test, cluster);
+  registerCache(test, cluster);
+  registerKubectl(test, cluster);
   registerUpkeep(test, cluster);
   registerRemoval(test, cluster);
+  registerLeader(test, cluster);
   compaction.end();
   registerLast(test, cluster);
 }

@@ -1,4 +1,4 @@
-// What goes on in a cluster by itself or at its edges: leases, events that expire, large objects, compaction, where keys are.
+// What goes on in a cluster by itself or at its edges: events that expire, large objects, compaction, where keys are.
 
 import type { TestFn } from 'ava';
 import type { Body } from '../kubernetes/api.ts';
@@ -37,23 +37,7 @@ function rootOf(key: string): string {
   return first.includes('.') ? `/registry/${first}/${second}` : `/registry/${first}`;
 }
 
-function registerLeases(test: TestFn, cluster: OpenCluster) {
-  test.serial('upkeep: kube-controller-manager holds its lease and renews it', async (t) => {
-    const path = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager';
-    const renewal = async () => (await cluster().direct.ok('GET', path)).spec;
-    const first = await until(renewal, { what: 'the lease' });
-    t.truthy(first['holderIdentity']);
-    const later = await until(
-      async () => {
-        const now = await renewal();
-        return now?.['renewTime'] !== first['renewTime'] && now;
-      },
-      { what: 'a renewal' },
-    );
-    t.is(later['holderIdentity'], first['holderIdentity']);
-    t.log(`renewed at ${String(first['renewTime'])}, then at ${String(later['renewTime'])}`);
-  });
-
+function registerExpiry(test: TestFn, cluster: OpenCluster) {
   test.serial('upkeep: events are attached to a lease and expire with it', async (t) => {
     const namespace = await newNamespace(cluster(), 'events');
     const event = (name: string): Body & Record<string, unknown> => ({
@@ -213,9 +197,9 @@ export function registerCompaction(test: TestFn, cluster: OpenCluster) {
   return { begin, end };
 }
 
-/** Registers the tests of leases, expiry and size. */
+/** Registers the tests of expiry and size. */
 export function registerUpkeep(test: TestFn, cluster: OpenCluster): void {
-  registerLeases(test, cluster);
+  registerExpiry(test, cluster);
   registerLarge(test, cluster);
 }
 
