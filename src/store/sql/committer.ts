@@ -21,6 +21,8 @@ const batchBytesMax = 4 * 1024 * 1024;
 /** Jobs and bytes that may wait; above, `tooManyRequests`. */
 const queueJobsMax = 10_000;
 const queueBytesMax = 256 * 1024 * 1024;
+/** How long a job may wait for its batch; no client waits much longer, and a stale queue only delays who comes next. */
+const waitMaxMs = 10_000;
 /** What a revoked lease weighs in a batch: it may have a thousand keys. */
 const revokeBytes = 128 * 1024;
 /** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
@@ -62,7 +64,10 @@ export interface Committer {
   ): Promise<{ readonly revision: Revision; readonly found: boolean }>;
   /** Lifts the revision to at least `revision`. */
   raise(revision: Revision, signal?: AbortSignal): Promise<void>;
-  /** Refuses new jobs and waits for those that were taken. */
+  /**
+   * Refuses new jobs and waits for those that were taken. While the database is away nothing is tried again, and the
+   * jobs that wait fail with `stopped`.
+   */
   close(): Promise<void>;
 }
 
@@ -84,6 +89,7 @@ export function createCommitter(options: CommitterOptions): Committer {
 
 interface Waiting {
   readonly job: Job<unknown>;
+  readonly since: number;
   readonly signal: AbortSignal | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
@@ -111,7 +117,7 @@ class GroupCommitter implements Committer {
   #queue: Waiting[] = [];
   #queueBytes = 0;
   #running: Promise<void> | undefined;
-  #closed = false;
+  readonly #closed = new AbortController();
 
   constructor(options: CommitterOptions) {
     this.#options = options;
@@ -120,14 +126,15 @@ class GroupCommitter implements Committer {
 
   run<T>(job: Job<T>, signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (this.#closed) return reject(new EtcdError('stopped'));
+      if (this.#closed.signal.aborted) return reject(new EtcdError('stopped'));
       if (signal?.aborted) return reject(signal.reason as Error);
       if (this.#queue.length >= queueJobsMax || this.#queueBytes + job.bytes > queueBytesMax) {
         return reject(new EtcdError('tooManyRequests'));
       }
       this.#queueBytes += job.bytes;
       // The queue forgets the type; `resolve` gets what this very job's `apply` gave.
-      this.#queue.push({ job, signal, resolve: resolve as (value: unknown) => void, reject });
+      const done = resolve as (value: unknown) => void;
+      this.#queue.push({ job, since: this.#options.clock.now(), signal, resolve: done, reject });
       this.#running ??= this.#drain();
     });
   }
@@ -166,7 +173,7 @@ class GroupCommitter implements Committer {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closed.abort();
     await this.#running;
   }
 
@@ -184,6 +191,7 @@ class GroupCommitter implements Committer {
 
   #take(): Waiting[] {
     const batch: Waiting[] = [];
+    const oldest = this.#options.clock.now() - waitMaxMs;
     let taken = 0;
     let bytes = 0;
     for (const waiting of this.#queue) {
@@ -193,6 +201,10 @@ class GroupCommitter implements Committer {
       this.#queueBytes -= waiting.job.bytes;
       if (waiting.signal?.aborted) {
         waiting.reject(waiting.signal.reason);
+        continue;
+      }
+      if (waiting.since < oldest) {
+        waiting.reject(new EtcdError('timeout'));
         continue;
       }
       bytes += waiting.job.bytes;
@@ -208,6 +220,7 @@ class GroupCommitter implements Committer {
       attempt = await this.#persist(batch.map(({ job }) => job));
     } catch (error) {
       const mayBeOfOne = !(toEtcdError(error) instanceof EtcdError) || isTooLarge(error);
+      if (this.#closed.signal.aborted && !mayBeOfOne) this.#abandon();
       if (batch.length === 1 || !mayBeOfOne) {
         for (const { reject } of batch) reject(toEtcdError(error));
         return;
@@ -223,6 +236,13 @@ class GroupCommitter implements Committer {
       if ('error' in outcome) reject(outcome.error);
       else resolve(outcome.value);
     }
+  }
+
+  /** Fails what waits. */
+  #abandon(): void {
+    for (const { reject } of this.#queue) reject(new EtcdError('stopped'));
+    this.#queue = [];
+    this.#queueBytes = 0;
   }
 
   /** Tries until the batch is known to be durable, or fails. */
@@ -247,9 +267,9 @@ class GroupCommitter implements Committer {
           if (found === 'there') return attempt;
           if (found === 'unknown') throw error;
         } else if (!isTransient(error)) throw error;
-        if (clock.now() > deadline) throw error;
+        if (clock.now() > deadline || this.#closed.signal.aborted) throw error;
       }
-      await clock.sleep(backoff.next());
+      await clock.sleep(backoff.next(), this.#closed.signal);
     }
   }
 
@@ -294,10 +314,10 @@ class GroupCommitter implements Committer {
         // Nobody has written since. Where somebody has, the row names only the last writer.
         return int64(meta, 'revision') === attempt.before ? 'not there' : 'unknown';
       } catch (error) {
-        if (clock.now() > deadline) return 'unknown';
+        if (clock.now() > deadline || this.#closed.signal.aborted) return 'unknown';
         logger.debug('The database cannot be asked for a commit yet', { error });
       }
-      await clock.sleep(backoff.next());
+      await clock.sleep(backoff.next(), this.#closed.signal);
     }
   }
 }
