@@ -5,6 +5,9 @@ import { connect } from 'node:net';
 import { once } from 'node:events';
 import { encodeRangeRequest } from '../etcd/codec/kv.ts';
 import { EtcdError } from '../etcd/errors.ts';
+import { parseListenUrl } from '../lib/listen-url.ts';
+import { silentLogger } from '../lib/log.ts';
+import { listen } from './listener.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 
 const noBytes = Buffer.alloc(0);
@@ -136,4 +139,21 @@ test('drain: a call that never ends is cut off after the drain timeout', async (
   for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
   await Promise.all([gateway.server.drain(), t.throwsAsync(call)]);
   await gateway.close();
+});
+
+test('listener: a connection that stops in the middle of an HTTP request is closed', async (t) => {
+  const listener = await listen({
+    url: parseListenUrl('http://127.0.0.1:0')!,
+    injectHttp2: () => t.fail(),
+    handleHttp: (_, response) => response.end('whole'),
+    logger: silentLogger,
+    silenceTimeoutMs: 50,
+  });
+  t.teardown(async () => {
+    listener.destroy();
+    await listener.stopAccepting();
+  });
+  t.is(await talk(listener.url, ''), '');
+  t.is(await talk(listener.url, 'GET /livez HTTP/1.1\r\nHost:'), '');
+  t.regex(await talk(listener.url, 'GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'), /whole/);
 });

@@ -12,8 +12,10 @@ import type { TlsMaterial } from './tls-files.ts';
 
 /** How every HTTP/2 connection begins (RFC 9113, 3.4); no HTTP/1 method begins like this. */
 const http2Preface = Buffer.from('PRI * HTTP/2.0');
-/** How long a connection may be silent before its first bytes, TLS handshake included. */
-const firstBytesTimeoutMs = 20_000;
+/** How long a connection may be silent before its first bytes, TLS handshake included, and within an HTTP/1 request. */
+const silenceTimeoutMs = 20_000;
+/** When the system begins to ask a silent peer whether it is still there: a watch may be silent for days, a dead client too. */
+const keepAliveDelayMs = 30_000;
 
 export interface ListenerOptions {
   readonly url: ListenUrl;
@@ -22,6 +24,8 @@ export interface ListenerOptions {
   readonly injectHttp2: (socket: Socket) => void;
   readonly handleHttp: RequestListener;
   readonly logger: Logger;
+  /** For tests; default 20 s. */
+  readonly silenceTimeoutMs?: number;
 }
 
 export interface Listener {
@@ -39,7 +43,10 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const sockets = new Set<Socket>();
   /** Those that do not speak HTTP/2, or not yet. */
   const others = new Set<Socket>();
+  const silenceMs = options.silenceTimeoutMs ?? silenceTimeoutMs;
   const http = createHttpServer(options.handleHttp);
+  // The timeouts for requests are checked only by an HTTP server that listens itself.
+  http.setTimeout(silenceMs);
   const injectHttp2 = (socket: Socket) => {
     others.delete(socket);
     options.injectHttp2(socket);
@@ -47,7 +54,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   const server = createServer(options, (socket) => {
     others.add(socket);
     socket.once('close', () => others.delete(socket));
-    classify(socket, { injectHttp2, handOverHttp: () => http.emit('connection', socket) });
+    classify(socket, { silenceMs, injectHttp2, handOverHttp: () => http.emit('connection', socket) });
   });
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -81,13 +88,14 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
 
 function createServer(options: ListenerOptions, onConnection: (socket: Socket) => void): NetServer {
   const { tls, logger } = options;
-  if (tls === undefined) return createNetServer({ noDelay: true }, onConnection);
+  const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveDelayMs };
+  if (tls === undefined) return createNetServer(socketOptions, onConnection);
   const server = createTlsServer({
     ...tls.context,
-    noDelay: true,
+    ...socketOptions,
     minVersion: 'TLSv1.2',
     ALPNProtocols: ['h2', 'http/1.1'],
-    handshakeTimeout: firstBytesTimeoutMs,
+    handshakeTimeout: silenceTimeoutMs,
     requestCert: tls.demandsClientCertificate,
     rejectUnauthorized: tls.demandsClientCertificate,
   });
@@ -105,10 +113,14 @@ function createServer(options: ListenerOptions, onConnection: (socket: Socket) =
 /** Looks at the first bytes without taking them. */
 function classify(
   socket: Socket,
-  options: { readonly injectHttp2: (socket: Socket) => void; readonly handOverHttp: () => void },
+  options: {
+    readonly silenceMs: number;
+    readonly injectHttp2: (socket: Socket) => void;
+    readonly handOverHttp: () => void;
+  },
 ): void {
   const giveUp = () => socket.destroy();
-  socket.setTimeout(firstBytesTimeoutMs, giveUp);
+  socket.setTimeout(options.silenceMs, giveUp);
   let seen: Buffer = Buffer.alloc(0);
   const look = () => {
     const chunk = socket.read() as Buffer | null;
