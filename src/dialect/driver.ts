@@ -53,6 +53,9 @@ export const serverLanes: Pick<Engine, 'lane' | 'pool'> = {
   },
 };
 
+/** All connections are made anew at most this often when a server says that it is read-only. */
+const renewEveryMs = 1_000;
+
 /** How long the client waits beyond the statement timeout, so that the server's own answer comes first. */
 const answerGraceMs = 1_000;
 
@@ -222,6 +225,7 @@ class PooledDriver implements Driver {
   readonly #options: DriverOptions;
   readonly #pools = new Map<string, Pool<Connection>>();
   #closed = false;
+  #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(engine: Engine, options: DriverOptions) {
     this.#engine = engine;
@@ -276,6 +280,17 @@ class PooledDriver implements Driver {
     }
   }
 
+  /**
+   * After a failover the former primary may go on serving the connections it has: writes would fail for as long as they
+   * live, and reads would be old. New ones follow the address.
+   */
+  #renew(): void {
+    const now = performance.now();
+    if (now - this.#renewedAt < renewEveryMs) return;
+    this.#renewedAt = now;
+    for (const pool of this.#pools.values()) pool.renew();
+  }
+
   async #borrow<T>(
     pool: Pool<Connection>,
     signal: AbortSignal | undefined,
@@ -285,6 +300,9 @@ class PooledDriver implements Driver {
     const lease = new Lease(this.#engine, connection, this.#options.pool.statementTimeoutMs + answerGraceMs);
     try {
       return await body(lease);
+    } catch (error) {
+      if (error instanceof SqlFault && error.kind === 'read-only') this.#renew();
+      throw error;
     } finally {
       pool.release(connection, lease.state);
     }

@@ -40,6 +40,8 @@ export class Pool<C extends Pooled> {
   readonly #closing = new Set<Promise<void>>();
   #closed: Promise<void> | undefined;
   #sweep: NodeJS.Timeout | undefined;
+  /** Connections opened until then are not lent again. */
+  #renewedAt = Number.NEGATIVE_INFINITY;
   #onDrained: (() => void) | undefined;
 
   /** `connect` opens one connection and rejects with a SqlFault. */
@@ -66,12 +68,19 @@ export class Pool<C extends Pooled> {
   release(connection: C, state: 'reusable' | 'broken'): void {
     this.#lent--;
     const lifetime = this.#lifetimes.get(connection);
-    const { lifeTimeMs } = this.#options;
-    const expired = lifeTimeMs && lifetime && performance.now() - lifetime.openedAt > lifeTimeMs;
+    const { lifeTimeMs = Number.POSITIVE_INFINITY } = this.#options;
+    const oldest = Math.max(this.#renewedAt, performance.now() - (lifeTimeMs || Number.POSITIVE_INFINITY));
+    const expired = lifetime !== undefined && lifetime.openedAt <= oldest;
     if (state === 'broken' || expired || this.#closed || !connection.isUsable()) this.#discard(connection);
     else this.#offer(connection);
     this.#pump();
     this.#settle();
+  }
+
+  /** Closes the connections there are, those that are lent when they come back. */
+  renew(): void {
+    this.#renewedAt = performance.now();
+    for (const connection of this.#idle.splice(0)) this.#discard(connection);
   }
 
   /** Waits until every lent connection is back, then closes all. */

@@ -1,0 +1,71 @@
+// The driver over connections that the test lets fail: which of them come back, and what is told.
+
+import test from 'ava';
+import { SqlFault, type QueryResult } from './dialect.ts';
+import { createDriver, serverLanes, type Connection, type Engine } from './driver.ts';
+
+const insert = { name: 'insert', text: 'INSERT INTO t VALUES (1)' };
+const select = { name: 'select', text: 'SELECT 1' };
+
+function setUp() {
+  const opened: FakeConnection[] = [];
+  const server: { fault: SqlFault | undefined } = { fault: undefined };
+  class FakeConnection implements Connection {
+    isClosed = false;
+
+    async run(text: string): Promise<QueryResult> {
+      if (server.fault !== undefined && text === insert.text) throw server.fault;
+      return { rows: [], affected: 0 };
+    }
+
+    async control(): Promise<void> {}
+
+    isUsable(): boolean {
+      return !this.isClosed;
+    }
+
+    async close(): Promise<void> {
+      this.isClosed = true;
+    }
+  }
+  const engine: Engine = {
+    classify: () => 'other',
+    begin: { read: 'BEGIN READ', write: 'BEGIN' },
+    interruptible: true,
+    ...serverLanes,
+    connect: async () => {
+      const connection = new FakeConnection();
+      opened.push(connection);
+      return connection;
+    },
+  };
+  const pool = { connectionsMax: 8, connectTimeoutMs: 1_000, statementTimeoutMs: 1_000 };
+  return { driver: createDriver(engine, { url: 'fake:', pool }), opened, server };
+}
+
+test('a server that has become read-only is left: its connections may lead to a former primary', async (t) => {
+  const { driver, opened, server } = setUp();
+  await Promise.all(Array.from({ length: 4 }, () => driver.query(select, [])));
+  t.is(opened.length, 4);
+  server.fault = new SqlFault('read-only', 'read only');
+  const write = driver.transaction('write', (session) => session.query(insert, []));
+  t.like(await t.throwsAsync(write), { kind: 'read-only' });
+  server.fault = undefined;
+  await Promise.all(Array.from({ length: 4 }, () => driver.query(select, [])));
+  await driver.transaction('write', (session) => session.query(insert, []));
+  t.deepEqual(
+    opened.map(({ isClosed }) => isClosed),
+    [true, true, true, true, true, false, false, false, false, false],
+  );
+  await driver.close();
+});
+
+test('a fault of a statement alone costs no connection', async (t) => {
+  const { driver, opened, server } = setUp();
+  server.fault = new SqlFault('unique-violation', 'there already');
+  const write = () => driver.transaction('write', (session) => session.query(insert, []));
+  await t.throwsAsync(write());
+  await t.throwsAsync(write());
+  t.is(opened.length, 1);
+  await driver.close();
+});
