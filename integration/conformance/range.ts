@@ -1,7 +1,7 @@
 // Range: every option, alone and together.
 
 import { failure, type Cases, type Scene, wholeServer } from './scene.ts';
-import { bytes, fromKey } from './requests.ts';
+import { bytes, fromKey, op } from './requests.ts';
 
 /** a, b, c and d at +1 to +4; b again at +5; e created and deleted at +6 and +7. */
 async function fill(on: Scene): Promise<void> {
@@ -224,17 +224,9 @@ export const rangeCases: Cases = {
     const success = Array.from({ length: 100 });
     for (let start = 0; start < count; start += success.length) {
       await on.client.txn({
-        success: success.map((_, index) => ({
-          type: 'put',
-          request: {
-            key: on.key(`k${String(start + index).padStart(4, '0')}`),
-            value: Buffer.alloc(1000, start + index),
-            lease: 0n,
-            prevKv: false,
-            ignoreValue: false,
-            ignoreLease: false,
-          },
-        })),
+        success: success.map((_, index) =>
+          op.put(on.key(`k${String(start + index).padStart(4, '0')}`), Buffer.alloc(1000, start + index)),
+        ),
       });
     }
     const answer = await on.client.range(on.prefix, { rangeEnd: on.end });

@@ -1,5 +1,6 @@
 // Requests in a short notation for tests: strings where etcd has bytes, everything that is not said is etcd's default.
 
+import * as plain from '../../src/etcd/requests.ts';
 import type {
   Compare,
   CompareResult,
@@ -29,53 +30,23 @@ export function endOf(prefix: Bytes): Buffer {
   return end;
 }
 
-export function rangeRequest(key: Bytes, options: Loose<RangeRequest> = {}): RangeRequest {
-  return {
-    limit: 0,
-    revision: 0n,
-    sortOrder: 'none',
-    sortTarget: 'key',
-    serializable: false,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0n,
-    maxModRevision: 0n,
-    minCreateRevision: 0n,
-    maxCreateRevision: 0n,
-    ...options,
-    key: bytes(key),
-    rangeEnd: bytes(options.rangeEnd ?? none),
-  };
+export function rangeRequest(key: Bytes, options: Loose<Omit<RangeRequest, 'key'>> = {}): RangeRequest {
+  return plain.rangeRequest(bytes(key), { ...options, rangeEnd: bytes(options.rangeEnd ?? none) });
 }
 
-export function putRequest(key: Bytes, value: Bytes = none, options: Loose<PutRequest> = {}): PutRequest {
-  return {
-    lease: 0n,
-    prevKv: false,
-    ignoreValue: false,
-    ignoreLease: false,
-    ...options,
-    key: bytes(key),
-    value: bytes(value),
-  };
+export function putRequest(key: Bytes, value: Bytes = none, options: Partial<PutRequest> = {}): PutRequest {
+  return plain.putRequest(bytes(key), bytes(value), options);
 }
 
 export function deleteRequest(key: Bytes, options: Loose<DeleteRangeRequest> = {}): DeleteRangeRequest {
   return { prevKv: false, ...options, key: bytes(key), rangeEnd: bytes(options.rangeEnd ?? none) };
 }
 
-export function watchRequest(key: Bytes, options: Loose<WatchCreateRequest> = {}): WatchCreateRequest {
-  return {
-    startRevision: 0n,
-    progressNotify: false,
-    filters: [],
-    prevKv: false,
-    watchId: 0n,
-    fragment: false,
-    ...options,
-    key: bytes(key),
-    rangeEnd: bytes(options.rangeEnd ?? none),
-  };
+export function watchRequest(
+  key: Bytes,
+  options: Loose<Omit<WatchCreateRequest, 'key'>> = {},
+): WatchCreateRequest {
+  return plain.watchRequest(bytes(key), { ...options, rangeEnd: bytes(options.rangeEnd ?? none) });
 }
 
 /** The ops of a txn. */

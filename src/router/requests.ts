@@ -1,7 +1,8 @@
 // The few requests that the router itself makes, as plain functions on a Store.
 
 import { EtcdError } from '../etcd/errors.ts';
-import { keyRange, type KeyRange } from '../etcd/range.ts';
+import type { KeyRange } from '../etcd/range.ts';
+import { putRequest, rangeRequest } from '../etcd/requests.ts';
 import type { Compare, RangeRequest, RequestOp, Revision, TxnResponse } from '../etcd/types.ts';
 import type { Store } from '../store/store.ts';
 
@@ -15,26 +16,13 @@ export function wireRange({ start, end }: KeyRange): { readonly key: Buffer; rea
 
 /** A linearizable read of `range`, at the latest revision unless told. */
 export function readOf(range: KeyRange, options: Partial<RangeRequest> = {}): RangeRequest {
-  return {
-    ...wireRange(range),
-    limit: 0,
-    revision: 0n,
-    sortOrder: 'none',
-    sortTarget: 'key',
-    serializable: false,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0n,
-    maxModRevision: 0n,
-    minCreateRevision: 0n,
-    maxCreateRevision: 0n,
-    ...options,
-  };
+  const { key, rangeEnd } = wireRange(range);
+  return rangeRequest(key, { rangeEnd, ...options });
 }
 
 /** A read of one key. */
 export function readKey(key: Buffer): RangeRequest {
-  return { ...readOf(keyRange(key, noBytes), { limit: 1 }), rangeEnd: noBytes };
+  return rangeRequest(key, { limit: 1 });
 }
 
 /** Holds when there is no key in the range. */
@@ -48,8 +36,7 @@ export function writtenAt(key: Buffer, revision: Revision): Compare {
 }
 
 export function putOp(key: Buffer, value: Buffer): RequestOp {
-  const request = { key, value, lease: 0n, prevKv: false, ignoreValue: false, ignoreLease: false };
-  return { type: 'put', request };
+  return { type: 'put', request: putRequest(key, value) };
 }
 
 export function readOp(request: RangeRequest): RequestOp {

@@ -2,6 +2,7 @@
 
 import { EtcdError } from '../etcd/errors.ts';
 import { contains, keyRange } from '../etcd/range.ts';
+import { putRequest } from '../etcd/requests.ts';
 import type {
   Compare,
   Event,
@@ -187,10 +188,6 @@ export class FakeStore implements Store {
     this.#waiting.clear();
     return responses;
   }
-}
-
-function putRequest(key: Buffer, value: Buffer) {
-  return { key, value, lease: 0n, prevKv: false, ignoreValue: false, ignoreLease: false };
 }
 
 /** A topology whose endpoints are never opened: `store` is the name of a backend, `policy` YAML. */

@@ -2,6 +2,7 @@
 // again whenever the watch is lost. Used by placement.ts and kinds.ts.
 
 import type { KeyRange } from '../etcd/range.ts';
+import { watchRequest } from '../etcd/requests.ts';
 import type { Event, KeyValue, Revision } from '../etcd/types.ts';
 import { createBackoff } from '../lib/backoff.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -36,7 +37,9 @@ export async function tail(options: TailOptions, signal: AbortSignal): Promise<v
         readOf(range, { keysOnly: options.keysOnly ?? false }),
         signal,
       );
-      const watch = await store.watch(watchOf(range, header.revision + 1n), signal);
+      const { key, rangeEnd } = wireRange(range);
+      const request = watchRequest(key, { rangeEnd, startRevision: header.revision + 1n });
+      const watch = await store.watch(request, signal);
       onList(kvs, header.revision);
       backoff.reset();
       for await (const { events } of watch) if (events.length > 0) onEvents(events);
@@ -46,16 +49,4 @@ export async function tail(options: TailOptions, signal: AbortSignal): Promise<v
     }
     await clock.sleep(backoff.next(), signal);
   }
-}
-
-function watchOf(range: KeyRange, startRevision: bigint) {
-  return {
-    ...wireRange(range),
-    startRevision,
-    progressNotify: false,
-    filters: [],
-    prevKv: false,
-    watchId: 0n,
-    fragment: false,
-  } as const;
 }

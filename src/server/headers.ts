@@ -1,6 +1,7 @@
 // Response headers of messages that a store does not answer itself (watch answers): the store's ids, learnt once from one
 // of its own answers, with the revision filled in by whoever sends the message.
 
+import { headerProbe } from '../etcd/requests.ts';
 import type { ResponseHeader } from '../etcd/types.ts';
 import type { Store } from '../store/store.ts';
 
@@ -9,29 +10,9 @@ export interface Headers {
   of(store: Store, signal: AbortSignal): Promise<ResponseHeader>;
 }
 
-const anyKey = Buffer.from([0]);
-const noBytes = Buffer.alloc(0);
-
-/** A cheap linearizable read of a key nobody writes; its header is what is wanted. */
+/** What the store says of itself now. */
 export async function currentHeader(store: Store, signal: AbortSignal): Promise<ResponseHeader> {
-  const { header } = await store.range(
-    {
-      key: anyKey,
-      rangeEnd: noBytes,
-      limit: 1,
-      revision: 0n,
-      sortOrder: 'none',
-      sortTarget: 'key',
-      serializable: false,
-      keysOnly: true,
-      countOnly: false,
-      minModRevision: 0n,
-      maxModRevision: 0n,
-      minCreateRevision: 0n,
-      maxCreateRevision: 0n,
-    },
-    signal,
-  );
+  const { header } = await store.range(headerProbe, signal);
   return header;
 }
 

@@ -14,6 +14,7 @@ import {
 import { decodeStatusResponse } from '../etcd/codec/maintenance.ts';
 import { decodeTxnResponse, encodeTxnRequest } from '../etcd/codec/txn.ts';
 import { etcdErrors, EtcdError, grpcCode, type EtcdErrorReason } from '../etcd/errors.ts';
+import { putRequest, rangeRequest } from '../etcd/requests.ts';
 import type { PutRequest, RangeRequest, RequestOp } from '../etcd/types.ts';
 import { encode, WireReader } from '../etcd/wire.ts';
 import type { Router } from '../router/router.ts';
@@ -23,30 +24,8 @@ import { requestBytesMax, txnOpsMax } from './validate.ts';
 
 const noBytes = Buffer.alloc(0);
 
-function put(key: string, more: Partial<PutRequest> = {}): PutRequest {
-  const flags = { lease: 0n, prevKv: false, ignoreValue: false, ignoreLease: false };
-  return { key: Buffer.from(key), value: noBytes, ...flags, ...more };
-}
-
-function range(key: string, more: Partial<RangeRequest> = {}): RangeRequest {
-  return {
-    key: Buffer.from(key),
-    rangeEnd: noBytes,
-    limit: 0,
-    revision: 0n,
-    sortOrder: 'none',
-    sortTarget: 'key',
-    serializable: false,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0n,
-    maxModRevision: 0n,
-    minCreateRevision: 0n,
-    maxCreateRevision: 0n,
-    ...more,
-  };
-}
-
+const put = (key: string, more: Partial<PutRequest> = {}) => putRequest(Buffer.from(key), noBytes, more);
+const range = (key: string, more: Partial<RangeRequest> = {}) => rangeRequest(Buffer.from(key), more);
 const encodePutRequest = (request: PutRequest) => encode(request, writePutRequest);
 const putOp = (key: string): RequestOp => ({ type: 'put', request: put(key) });
 const txnOf = (...success: RequestOp[]) => encodeTxnRequest({ compare: [], success, failure: [] });

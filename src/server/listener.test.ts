@@ -5,27 +5,13 @@ import { connect } from 'node:net';
 import { once } from 'node:events';
 import { encodeRangeRequest } from '../etcd/codec/kv.ts';
 import { EtcdError } from '../etcd/errors.ts';
+import { rangeRequest } from '../etcd/requests.ts';
 import { parseListenUrl } from '../lib/listen-url.ts';
 import { silentLogger } from '../lib/log.ts';
 import { listen } from './listener.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 
-const noBytes = Buffer.alloc(0);
-const someRange = encodeRangeRequest({
-  key: Buffer.from('a'),
-  rangeEnd: noBytes,
-  limit: 0,
-  revision: 0n,
-  sortOrder: 'none',
-  sortTarget: 'key',
-  serializable: false,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0n,
-  maxModRevision: 0n,
-  minCreateRevision: 0n,
-  maxCreateRevision: 0n,
-});
+const someRange = encodeRangeRequest(rangeRequest(Buffer.from('a')));
 
 /** Sends `bytes` and gives what comes back until the server closes. */
 async function talk(url: string, bytes: Buffer | string): Promise<string> {

@@ -4,6 +4,7 @@
 import { Client, credentials, Metadata, type ClientDuplexStream, type ServiceError } from '@grpc/grpc-js';
 import { EtcdError } from '../etcd/errors.ts';
 import { contains, keyRange } from '../etcd/range.ts';
+import { rangeRequest } from '../etcd/requests.ts';
 import type {
   Compare,
   Event,
@@ -231,7 +232,7 @@ export class MemoryStore implements Store {
         events.push(this.#put(op.request.key, op.request.value, op.request.lease));
         return { type: 'put', response: { header } };
       case 'deleteRange': {
-        const { kvs } = this.#range({ ...allKeys, key: op.request.key, rangeEnd: op.request.rangeEnd });
+        const { kvs } = this.#range(rangeRequest(op.request.key, { rangeEnd: op.request.rangeEnd }));
         const zero = { createRevision: 0n, version: 0n, value: noBytes, lease: 0n };
         for (const prevKv of kvs) {
           const kv = { ...zero, key: prevKv.key, modRevision: this.revision + 1n };
@@ -255,22 +256,6 @@ export class MemoryStore implements Store {
     for (const watch of this.#watches) watch.wake();
   }
 }
-
-const allKeys: RangeRequest = {
-  key: noBytes,
-  rangeEnd: noBytes,
-  limit: 0,
-  revision: 0n,
-  sortOrder: 'none',
-  sortTarget: 'key',
-  serializable: false,
-  keysOnly: false,
-  countOnly: false,
-  minModRevision: 0n,
-  maxModRevision: 0n,
-  minCreateRevision: 0n,
-  maxCreateRevision: 0n,
-};
 
 /** Routes by the first letter of the key: `rules` by letter, else the default store. */
 export function memoryRouter(defaultStore: Store, rules: Readonly<Record<string, Store>> = {}): Router {

@@ -9,28 +9,14 @@ import {
   type WatchResponse,
 } from '../etcd/codec/watch.ts';
 import { EtcdError } from '../etcd/errors.ts';
+import { watchRequest } from '../etcd/requests.ts';
 import type { WatchCreateRequest } from '../etcd/types.ts';
 import type { Passthrough, RawStream } from '../store/store.ts';
 import type { TestStream } from './server-fakes.ts';
 
-const noBytes = Buffer.alloc(0);
-
 /** A create request for one key, `more` aside. */
 export function create(key: string, more: Partial<WatchCreateRequest> = {}): Buffer {
-  return encodeWatchRequest({
-    type: 'create',
-    request: {
-      key: Buffer.from(key),
-      rangeEnd: noBytes,
-      startRevision: 0n,
-      progressNotify: false,
-      filters: [],
-      prevKv: false,
-      watchId: 0n,
-      fragment: false,
-      ...more,
-    },
-  });
+  return encodeWatchRequest({ type: 'create', request: watchRequest(Buffer.from(key), more) });
 }
 export const cancel = (watchId: bigint) => encodeWatchRequest({ type: 'cancel', watchId });
 export const progress = encodeWatchRequest({ type: 'progress' });

@@ -2,6 +2,7 @@
 // inside one; decoded keys and values are views of the request's bytes.
 
 import { EtcdError } from '../errors.ts';
+import { rangeRequest } from '../requests.ts';
 import type {
   CompactionRequest,
   CompactionResponse,
@@ -42,21 +43,7 @@ type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 /** @throws EtcdError invalidSortOption. */
 export function readRangeRequest(reader: WireReader): RangeRequest {
-  const request: Mutable<RangeRequest> = {
-    key: noBytes,
-    rangeEnd: noBytes,
-    limit: 0,
-    revision: 0n,
-    sortOrder: 'none',
-    sortTarget: 'key',
-    serializable: false,
-    keysOnly: false,
-    countOnly: false,
-    minModRevision: 0n,
-    maxModRevision: 0n,
-    minCreateRevision: 0n,
-    maxCreateRevision: 0n,
-  };
+  const request: Mutable<RangeRequest> = rangeRequest(noBytes);
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     switch (field) {
       case 1:

@@ -11,6 +11,7 @@ import * as lease from '../../etcd/codec/lease.ts';
 import { decodeStatusResponse } from '../../etcd/codec/maintenance.ts';
 import { decodeTxnResponse, encodeTxnRequest } from '../../etcd/codec/txn.ts';
 import { EtcdError } from '../../etcd/errors.ts';
+import { headerProbe } from '../../etcd/requests.ts';
 import type {
   CompactionRequest,
   CompactionResponse,
@@ -38,8 +39,6 @@ import { adoptingLeases } from './lease-adoption.ts';
 import { translateStatus } from './status.ts';
 
 const noBytes = Buffer.alloc(0);
-/** A key that need not exist: only the header of the answer is read. */
-const probeKey = Buffer.from('/switchyard/probe');
 
 export interface EtcdStoreOptions {
   readonly name: string;
@@ -173,22 +172,7 @@ export class EtcdStore implements Store {
   }
 
   async #currentRevision(signal: AbortSignal): Promise<Revision> {
-    const request: RangeRequest = {
-      key: probeKey,
-      rangeEnd: noBytes,
-      limit: 1,
-      revision: 0n,
-      sortOrder: 'none',
-      sortTarget: 'key',
-      serializable: false,
-      keysOnly: true,
-      countOnly: false,
-      minModRevision: 0n,
-      maxModRevision: 0n,
-      minCreateRevision: 0n,
-      maxCreateRevision: 0n,
-    };
-    return (await this.range(request, signal)).header.revision;
+    return (await this.range(headerProbe, signal)).header.revision;
   }
 
   async #call(method: string, request: Buffer, signal: AbortSignal): Promise<Buffer> {

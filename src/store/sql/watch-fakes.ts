@@ -3,6 +3,7 @@
 
 import { EtcdError } from '../../etcd/errors.ts';
 import { contains, keyRange, type KeyRange } from '../../etcd/range.ts';
+import { watchRequest as plainWatchRequest } from '../../etcd/requests.ts';
 import type { Event, KeyValue, Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Watch, WatchBatch } from '../store.ts';
@@ -202,17 +203,8 @@ export function watchRequest(pattern: string, options: Partial<WatchCreateReques
   const key = Buffer.from(pattern.replace(/\*$/, ''));
   const rangeEnd = Buffer.from(key);
   if (pattern.endsWith('*')) rangeEnd[rangeEnd.length - 1]! += 1;
-  return {
-    key,
-    rangeEnd: pattern.endsWith('*') ? rangeEnd : Buffer.alloc(0),
-    startRevision: 0n,
-    progressNotify: false,
-    filters: [],
-    prevKv: true,
-    watchId: 0n,
-    fragment: false,
-    ...options,
-  };
+  const end = pattern.endsWith('*') ? { rangeEnd } : {};
+  return plainWatchRequest(key, { ...end, prevKv: true, ...options });
 }
 
 /** Takes batches from `watch` in the background into `batches`, until it ends or `stop`. */

@@ -1,0 +1,49 @@
+// Requests with every field in its place: what is not said is what etcd takes when a client leaves it out. Used wherever a
+// request is made here rather than received, and by the codecs as the start of what they read.
+
+import type { PutRequest, RangeRequest, WatchCreateRequest } from './types.ts';
+
+const noBytes = Buffer.alloc(0);
+
+/** A linearizable read of one key at the latest revision, unless `more` says otherwise. */
+export function rangeRequest(key: Buffer, more: Partial<RangeRequest> = {}): RangeRequest {
+  return {
+    key,
+    rangeEnd: noBytes,
+    limit: 0,
+    revision: 0n,
+    sortOrder: 'none',
+    sortTarget: 'key',
+    serializable: false,
+    keysOnly: false,
+    countOnly: false,
+    minModRevision: 0n,
+    maxModRevision: 0n,
+    minCreateRevision: 0n,
+    maxCreateRevision: 0n,
+    ...more,
+  };
+}
+
+/** A put without a lease. */
+export function putRequest(key: Buffer, value: Buffer, more: Partial<PutRequest> = {}): PutRequest {
+  return { key, value, lease: 0n, prevKv: false, ignoreValue: false, ignoreLease: false, ...more };
+}
+
+/** A watch of one key from now on. */
+export function watchRequest(key: Buffer, more: Partial<WatchCreateRequest> = {}): WatchCreateRequest {
+  return {
+    key,
+    rangeEnd: noBytes,
+    startRevision: 0n,
+    progressNotify: false,
+    filters: [],
+    prevKv: false,
+    watchId: 0n,
+    fragment: false,
+    ...more,
+  };
+}
+
+/** A cheap linearizable read of a key nobody writes: the header of its answer is what is wanted. */
+export const headerProbe: RangeRequest = rangeRequest(Buffer.from([0]), { limit: 1, keysOnly: true });
