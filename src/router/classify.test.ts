@@ -1,3 +1,5 @@
+// Key ranges and the types they belong to: whole path segments, never string prefixes.
+
 import test from 'ava';
 import { keyRange, prefixRange } from '../etcd/range.ts';
 import { createClassifier, showRange } from './classify.ts';

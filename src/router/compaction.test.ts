@@ -1,3 +1,5 @@
+// Compaction over several stores: the point in time that is noted, and the stores and notes that are missing.
+
 import test from 'ava';
 import { systemClock } from '../lib/clock.ts';
 import { silentLogger } from '../lib/log.ts';

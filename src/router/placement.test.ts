@@ -1,3 +1,5 @@
+// Where types go: rules, records, objects that are there already, gateways that race or lag behind, stores that are down.
+
 import test from 'ava';
 import { keyRange, prefixRange } from '../etcd/range.ts';
 import type { Store } from '../store/store.ts';

@@ -1,3 +1,5 @@
+// topology.yml: what is read from it, and each mistake with its line.
+
 import { resolve } from 'node:path';
 import test from 'ava';
 import { loadTopology, parseTopology, TopologyError } from './topology.ts';

@@ -1,3 +1,5 @@
+// How long a store has been watched without a break, as seen from its answers: what a lease is owed before it may expire.
+
 import test from 'ava';
 import { Presence } from './presence.ts';
 
