@@ -3,7 +3,7 @@
 import test from 'ava';
 import type { Dialect, Driver } from '../src/dialect/dialect.ts';
 import { ensureSchema } from '../src/store/sql/schema.ts';
-import { op, rangeRequest, txnRequest } from './conformance/requests.ts';
+import { op, rangeRequest, txnRequest, when } from './conformance/requests.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
@@ -42,6 +42,40 @@ for (const engine of engines) {
       t.is(new Set(stores.map(({ clusterId }) => clusterId)).size, 1);
     } finally {
       await Promise.all(drivers.map((driver) => driver.close()));
+      await database.dispose();
+    }
+  });
+
+  test(`${engine}: a pair whose value is lost is not served as an empty one`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const store = await openTestStore({ engine, url: database.url });
+    const driver = dialect.open({ url: database.url, pool });
+    try {
+      await store.txn(txnRequest({ success: [op.put('a', ''), op.put('b', 'x')] }), soon());
+      const all = await store.range(rangeRequest('a', { rangeEnd: 'c' }), soon());
+      t.deepEqual(
+        all.kvs.map(({ value }) => value.toString()),
+        ['', 'x'],
+      );
+      await driver.query(statement('DELETE FROM switchyard_log WHERE k = ?'), [Buffer.from('b')]);
+      const lost = { message: /value of a pair/ };
+      await t.throwsAsync(store.range(rangeRequest('a', { rangeEnd: 'c' }), soon()), lost);
+      await t.throwsAsync(store.range(rangeRequest('b'), soon()), lost);
+      await t.throwsAsync(
+        store.txn(txnRequest({ compare: [when('b', 'value', '=', '')], success: [op.range('b')] }), soon()),
+        lost,
+      );
+      await t.throwsAsync(
+        store.txn(txnRequest({ success: [op.put('b', 'y', { prevKv: true })] }), soon()),
+        lost,
+      );
+      // What does not need the value heals it.
+      await store.txn(txnRequest({ success: [op.delete('b')] }), soon());
+      t.is((await store.range(rangeRequest('a', { rangeEnd: 'c' }), soon())).count, 1);
+    } finally {
+      await driver.close();
+      await store[Symbol.asyncDispose]();
       await database.dispose();
     }
   });

@@ -1,7 +1,7 @@
 // From rows of the database to etcd's pairs. Used by everything in store/sql that reads. Column names are those of
-// schema.ts; a missing or NULL number reads as 0, missing bytes as empty.
+// schema.ts; a missing or NULL number reads as 0, missing bytes as empty, but a value that is NULL is an error.
 
-import type { Row } from '../../dialect/dialect.ts';
+import { SqlFault, type Row } from '../../dialect/dialect.ts';
 import type { KeyValue } from '../../etcd/types.ts';
 
 const noBytes = Buffer.alloc(0);
@@ -19,8 +19,22 @@ export function bytes(row: Row, name: string): Buffer {
   return Buffer.isBuffer(value) ? value : noBytes;
 }
 
-/** The pair in columns k, create_revision, mod_revision, version, lease and, where selected, value. */
+/** The log has no row for a live pair: somebody else has changed the tables, or restored them in part. */
+export function lostValue({ key, modRevision }: Pick<KeyValue, 'key' | 'modRevision'>): SqlFault {
+  const name = JSON.stringify(key.toString());
+  return new SqlFault(
+    'other',
+    `Expected the value of a pair in the log, got none: ${name} at ${modRevision}`,
+  );
+}
+
+/**
+ * The pair in columns k, create_revision, mod_revision, version, lease and, where selected, value.
+ * @throws SqlFault when the value was selected and is lost.
+ */
 export function keyValueOf(row: Row): KeyValue {
+  if (row['value'] === null)
+    throw lostValue({ key: bytes(row, 'k'), modRevision: int64(row, 'mod_revision') });
   return {
     key: bytes(row, 'k'),
     createRevision: int64(row, 'create_revision'),

@@ -5,7 +5,7 @@
 import type { Capabilities, SqlValue } from '../../dialect/dialect.ts';
 import type { KeyRange } from '../../etcd/range.ts';
 import type { Event, KeyValue, LeaseId, Revision } from '../../etcd/types.ts';
-import { bytes, int64, keyValueOf } from './row.ts';
+import { bytes, int64, keyValueOf, lostValue } from './row.ts';
 import {
   currentColumns,
   leasePairsMax,
@@ -152,7 +152,8 @@ export class BatchState {
     if (live.value !== undefined) return { ...live, value: live.value };
     // Not written by this batch, or its value would be at hand.
     const { rows } = await this.query(this.#statements.selectValue, [live.modRevision, key]);
-    const pair = { ...live, value: rows[0] === undefined ? noBytes : bytes(rows[0], 'value') };
+    if (rows[0] === undefined) throw lostValue(live);
+    const pair = { ...live, value: bytes(rows[0], 'value') };
     this.#live.set(nameOf(key), pair);
     return pair;
   }
@@ -310,8 +311,9 @@ export class BatchState {
     const { rows } = await this.query(statement, params);
     for (const key of keys) this.#live.set(nameOf(key), undefined);
     for (const row of rows) {
-      const pair = keyValueOf(row);
-      this.#live.set(nameOf(pair.key), values ? pair : { ...pair, value: undefined });
+      const hasValue = values && row['value'] !== null;
+      const pair = keyValueOf(hasValue ? row : { ...row, value: noBytes });
+      this.#live.set(nameOf(pair.key), hasValue ? pair : { ...pair, value: undefined });
     }
   }
 }

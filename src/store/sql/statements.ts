@@ -99,7 +99,7 @@ function byCount(name: string, text: (n: number) => string): (n: number) => Stat
 
 const pair = 'c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision';
 const withValue = `SELECT ${pair}, c.version AS version, c.lease AS lease, l.value AS value FROM switchyard_current c
-  JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
+  LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
 const withoutValue = `SELECT ${pair}, c.version AS version, c.lease AS lease FROM switchyard_current c`;
 
 /** The statements for `sql`, cached. */
