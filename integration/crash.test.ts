@@ -82,7 +82,9 @@ for (const engine of engines) {
         } catch (error) {
           if (!(error instanceof RpcError) || !lostCodes.has(error.code)) throw error;
           unknown.add(key);
-          await waitFor(async () => (await client.status()).raftTerm > 0n, { what: 'the gateway to serve again' });
+          await waitFor(async () => (await client.status()).raftTerm > 0n, {
+            what: 'the gateway to serve again',
+          });
         }
       }
     };
