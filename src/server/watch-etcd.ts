@@ -3,9 +3,9 @@
 // progress answers for all watches, which on a mixed stream go out once for each watch of this etcd.
 
 import { appendWatchId, peekWatchResponse, replaceWatchId } from '../etcd/codec/watch.ts';
-import { EtcdError } from '../etcd/errors.ts';
+import { EtcdError, grpcCode } from '../etcd/errors.ts';
 import type { WatchId } from '../etcd/types.ts';
-import type { Passthrough, RawStream } from '../store/store.ts';
+import { RawStatusError, type Passthrough, type RawStream } from '../store/store.ts';
 import type { CallContext } from './call.ts';
 import type { WatchOutlet } from './watch.ts';
 
@@ -34,7 +34,7 @@ export class EtcdLeg {
     this.#down().then(
       // etcd does not end a watch stream by itself; if it does, the client's watches must come back elsewhere.
       () => options.outlet.fail(new EtcdError('stopped')),
-      (error: unknown) => options.outlet.fail(error),
+      (error: unknown) => options.outlet.fail(resumable(error)),
     );
   }
 
@@ -90,4 +90,13 @@ export class EtcdLeg {
     this.#settled?.resolve();
     this.#settled = undefined;
   }
+}
+
+/**
+ * A stream that ends with Canceled closes its watches for good; with Unavailable they come back. The client has not canceled,
+ * or nobody would look at the status: something on the way to etcd has.
+ */
+function resumable(error: unknown): unknown {
+  const isCanceled = error instanceof RawStatusError && error.code === grpcCode.canceled;
+  return isCanceled ? new EtcdError('stopped', { cause: error }) : error;
 }

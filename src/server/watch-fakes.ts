@@ -27,10 +27,13 @@ export const next = async (stream: TestStream): Promise<WatchResponse> =>
 /** An etcd that assigns ids from 0, confirms creates and cancels, and answers progress for all. */
 export class FakeEtcd implements Passthrough {
   revision = 100n;
+  /** Ends every stream. */
+  readonly failure = Promise.withResolvers<never>();
   unary(): Promise<Buffer> {
     return Promise.reject(new EtcdError('unimplemented'));
   }
   stream(): RawStream {
+    const { failure } = this;
     const queue: Buffer[] = [];
     let wake = Promise.withResolvers<void>();
     let over = false;
@@ -63,7 +66,7 @@ export class FakeEtcd implements Passthrough {
           const message = queue.shift();
           if (message !== undefined) yield message;
           else {
-            await wake.promise;
+            await Promise.race([wake.promise, failure.promise]);
             wake = Promise.withResolvers();
           }
         }

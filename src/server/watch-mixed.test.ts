@@ -3,6 +3,7 @@
 import type { ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { RawStatusError } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { cancel, create, FakeEtcd, next, progress } from './watch-fakes.ts';
 
@@ -176,4 +177,16 @@ test('watch: a store that hangs refuses a create in time while others go on', as
   t.like(await next(stream), { created: true, canceled: false });
   released.resolve();
   stream.cancel();
+});
+
+test('watch: an etcd that cancels the stream by itself makes the client come back', async (t) => {
+  const etcd = new FakeEtcd();
+  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default', etcd)));
+  t.teardown(() => gateway.close());
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a'));
+  await next(stream);
+  etcd.failure.reject(new RawStatusError(grpcCode.canceled, 'Call cancelled'));
+  const error: ServiceError = await t.throwsAsync(next(stream));
+  t.is(error.code, grpcCode.unavailable);
 });
