@@ -44,7 +44,8 @@ function openGateway(text: string): Gateway {
 interface Scene {
   readonly etcd: TestEtcd;
   readonly topology: (policy: string) => string;
-  open(text: string): Gateway;
+  /** A gateway whose stores have been reached. */
+  open(text: string): Promise<Gateway>;
 }
 
 /** A fresh etcd and SQLite file; the test ends at once where there is no etcd. */
@@ -65,9 +66,18 @@ async function scene(t: ExecutionContext): Promise<Scene | undefined> {
     etcd,
     topology: (policy) =>
       `default: ${etcd.endpoint}\nbackends: [{ name: shop, endpoint: '${shop.url}', ${policy} }]\n`,
-    open: (text) => {
+    open: async (text) => {
       const gateway = openGateway(text);
       gateways.push(gateway);
+      for (const store of gateway.router.stores())
+        await until(
+          () =>
+            store.status(soon()).then(
+              () => true,
+              () => false,
+            ),
+          `${store.name} to be reached`,
+        );
       return gateway;
     },
   };
@@ -103,8 +113,8 @@ async function until(holds: () => Promise<boolean>, what: string): Promise<void>
 test('two gateways place a type once, found by its kind, and read each other', async (t) => {
   const stage = await scene(t);
   if (stage === undefined) return;
-  const one = stage.open(stage.topology(byKind));
-  const two = stage.open(stage.topology(byKind));
+  const one = await stage.open(stage.topology(byKind));
+  const two = await stage.open(stage.topology(byKind));
   for (let n = 0; n < 50; n++) await put(one, `/registry/pods/ns/p${n}`);
   const before = await put(one, definition, names);
   const [a, b] = await Promise.all([storeAt(one, orders), storeAt(two, orders)]);
@@ -122,10 +132,10 @@ test('two gateways place a type once, found by its kind, and read each other', a
 test('objects in etcd keep their type there, by one transaction', async (t) => {
   const stage = await scene(t);
   if (stage === undefined) return;
-  const old = stage.open(stage.topology(unrelated));
+  const old = await stage.open(stage.topology(unrelated));
   await put(old, definition, names);
   await put(old, `${orders}/ns/a`, 'before the rule');
-  const later = stage.open(stage.topology(byKind));
+  const later = await stage.open(stage.topology(byKind));
   t.is(await get(later, `${orders}/ns/a`), 'before the rule');
   await until(async () => later.router.mismatches().length === 1, 'a mismatch');
   t.deepEqual(later.router.mismatches(), [
@@ -136,23 +146,23 @@ test('objects in etcd keep their type there, by one transaction', async (t) => {
 test('a rule that is removed hides nothing, and a gateway with an older topology follows', async (t) => {
   const stage = await scene(t);
   if (stage === undefined) return;
-  const without = stage.open(stage.topology(unrelated));
+  const without = await stage.open(stage.topology(unrelated));
   await put(without, definition, names);
   t.is((await storeAt(without, orders)).name, 'default');
-  const withRule = stage.open(stage.topology(byKind));
+  const withRule = await stage.open(stage.topology(byKind));
   await put(withRule, `${orders}/ns/a`, 'in the shop');
   await until(
     async () => (await get(without, `${orders}/ns/a`)) === 'in the shop',
     'the record to be followed',
   );
-  const restarted = stage.open(stage.topology(unrelated));
+  const restarted = await stage.open(stage.topology(unrelated));
   t.is(await get(restarted, `${orders}/ns/a`), 'in the shop');
 });
 
 test('while etcd is down a placed type goes on, and afterwards all do', async (t) => {
   const stage = await scene(t);
   if (stage === undefined) return;
-  const gateway = stage.open(stage.topology('customresource: { group: shop.example.com }'));
+  const gateway = await stage.open(stage.topology('customresource: { group: shop.example.com }'));
   await put(gateway, `${orders}/ns/a`, 'one');
   await stage.etcd.kill();
   await put(gateway, `${orders}/ns/a`, 'two');
@@ -175,7 +185,7 @@ test('while etcd is down a placed type goes on, and afterwards all do', async (t
 test('Compact reaches the other store at the noted point', async (t) => {
   const stage = await scene(t);
   if (stage === undefined) return;
-  const gateway = stage.open(stage.topology('customresource: { group: shop.example.com }'));
+  const gateway = await stage.open(stage.topology('customresource: { group: shop.example.com }'));
   const key = Buffer.from('compact_rev_key');
   const noted = await put(gateway, `${orders}/ns/a`, 'one');
   const { header } = await gateway.router.defaultStore.txn(
