@@ -3,8 +3,8 @@
 import test from 'ava';
 import type { Dialect, Driver } from '../src/dialect/dialect.ts';
 import { ensureSchema } from '../src/store/sql/schema.ts';
-import { op, rangeRequest, txnRequest, when } from './conformance/requests.ts';
-import { testDatabase, type SqlEngine } from './servers/index.ts';
+import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { testDatabase, waitFor, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
 const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
@@ -20,12 +20,12 @@ for (const engine of engines) {
       ...dialect,
       sql: { ...dialect.sql, insertIgnore: () => 'INSERT INTO switchyard_meta (nonsense) VALUES (1)' },
     };
-    const options = { url: database.url, pool: { ...pool, statementTimeoutMs: 3_000 } };
+    const options = { url: database.url, pool: { ...pool, statementTimeoutMs: 20_000 } };
     const first = dialect.open(options);
     const second = dialect.open(options);
     try {
       await t.throwsAsync(ensureSchema(first, failing));
-      const { clusterId } = await ensureSchema(second, dialect, AbortSignal.timeout(2_500));
+      const { clusterId } = await ensureSchema(second, dialect, AbortSignal.timeout(15_000));
       t.is((await ensureSchema(first, dialect)).clusterId, clusterId);
     } finally {
       await Promise.all([first.close(), second.close()]);
@@ -36,7 +36,7 @@ for (const engine of engines) {
   test(`${engine}: tables that several processes create at once are one store`, async (t) => {
     const database = await testDatabase(engine);
     if (database === undefined) return void t.pass();
-    const drivers = Array.from({ length: 6 }, () => dialect.open({ url: database.url, pool }));
+    const drivers = Array.from({ length: 3 }, () => dialect.open({ url: database.url, pool }));
     try {
       const stores = await Promise.all(drivers.map((driver) => ensureSchema(driver, dialect)));
       t.is(new Set(stores.map(({ clusterId }) => clusterId)).size, 1);
@@ -76,6 +76,58 @@ for (const engine of engines) {
     } finally {
       await driver.close();
       await store[Symbol.asyncDispose]();
+      await database.dispose();
+    }
+  });
+
+  test(`${engine}: after lost commits every watch starts anew, above what was seen`, async (t) => {
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    const stores = [
+      await openTestStore({ engine, url: database.url }),
+      await openTestStore({ engine, url: database.url }, { memberId: 8n }),
+    ] as const;
+    const driver = dialect.open({ url: database.url, pool });
+    try {
+      const request = watchRequest('', { rangeEnd: '\0', startRevision: 1n });
+      const seen = await Promise.all(
+        stores.map(async (store) => ({
+          keys: [] as string[],
+          watch: await store.watch(request, soon()),
+        })),
+      );
+      const ended = seen.map(async ({ keys, watch }) => {
+        for await (const { events } of watch) keys.push(...events.map(({ kv }) => kv.key.toString()));
+      });
+      for (const key of ['a', 'b', 'c', 'd']) {
+        await stores[0].txn(txnRequest({ success: [op.put(key, 'v')] }), soon());
+      }
+      await waitFor(() => seen.every(({ keys }) => keys.length === 4), { what: 'both watches to see all' });
+      // As in a replica that had not got the last two when it took over.
+      await driver.transaction('write', async (session) => {
+        await session.query(statement('DELETE FROM switchyard_log WHERE mod_revision > 3'), []);
+        await session.query(statement('DELETE FROM switchyard_current WHERE mod_revision > 3'), []);
+        await session.query(statement('UPDATE switchyard_meta SET revision = 3 WHERE id = 1'), []);
+      });
+      for (const end of ended) await t.throwsAsync(end, { message: /has been compacted/ });
+      for (const store of stores) {
+        const list = await store.range(rangeRequest('a', { rangeEnd: 'e' }), soon());
+        t.is(list.count, 2);
+        t.true(list.header.revision > 5n);
+        const put = await store.txn(txnRequest({ success: [op.put('e', 'v')] }), soon());
+        t.is(put.header.revision, list.header.revision + 1n);
+        const watch = await store.watch({ ...request, startRevision: put.header.revision }, soon());
+        for await (const { events } of watch) {
+          t.deepEqual(
+            events.map(({ kv }) => kv.modRevision),
+            [put.header.revision],
+          );
+          break;
+        }
+      }
+    } finally {
+      await driver.close();
+      for (const store of stores) await store[Symbol.asyncDispose]();
       await database.dispose();
     }
   });
@@ -135,7 +187,7 @@ for (const engine of ['postgres', 'mysql'] as const) {
         () => 'failed',
       );
       await locked.promise;
-      await other.transaction('write', (session) => session.query(lock, []), AbortSignal.timeout(8_000));
+      await other.transaction('write', (session) => session.query(lock, []), AbortSignal.timeout(20_000));
       resume.resolve();
       t.is(await outcome, 'failed');
     } finally {

@@ -30,7 +30,7 @@ function openGateway(engine: SqlEngine, url: string, peer?: Gateway): Gateway {
   const driver = dialect.open({ url, pool });
   const reader = createLogReader(driver);
   const options = { reader, clock: systemClock, logger: silentLogger };
-  const feed = createChangeFeed({ ...options, driver });
+  const feed = createChangeFeed({ ...options, driver, lift: async () => undefined });
   const hub = createWatchHub({ ...options, feed });
   return {
     driver,

@@ -4,7 +4,12 @@ import test from 'ava';
 import type { EtcdError } from '../../etcd/errors.ts';
 import type { Event, Revision } from '../../etcd/types.ts';
 import { silentLogger } from '../../lib/log.ts';
-import { createChangeFeed, type FeedBatch, type FeedListener } from './change-feed.ts';
+import {
+  createChangeFeed,
+  type ChangeFeedOptions,
+  type FeedBatch,
+  type FeedListener,
+} from './change-feed.ts';
 import { FakeClock, FakeLog, turn, until } from './watch-fakes.ts';
 
 class Listener implements FeedListener {
@@ -24,11 +29,16 @@ class Listener implements FeedListener {
   }
 }
 
-function setUp(options: { listen?: (onHint: () => void, signal: AbortSignal) => Promise<void> } = {}) {
+function setUp({
+  lift = async () => undefined,
+  ...options
+}: Partial<Pick<ChangeFeedOptions, 'lift'>> & {
+  listen?: (onHint: () => void, signal: AbortSignal) => Promise<void>;
+} = {}) {
   const log = new FakeLog();
   const clock = new FakeClock();
   const listener = new Listener();
-  const feed = createChangeFeed({ reader: log, driver: options, clock, logger: silentLogger });
+  const feed = createChangeFeed({ reader: log, driver: options, clock, logger: silentLogger, lift });
   const start = (after = log.revision) => feed.start(after, listener);
   /** One commit as its committer offers it. */
   const commitAndOffer = (...keys: readonly string[]) => {
@@ -158,6 +168,34 @@ test('an offer that the feed has read already is dropped', async (t) => {
   // Overlapping: only the new part counts.
   feed.offer({ after: 1n, through: 3n, events: log.events });
   t.deepEqual(listener.events, log.events);
+  feed.stop();
+});
+
+test('a log that went back ends every watch above what was seen, whatever is offered meanwhile', async (t) => {
+  const lifting = Promise.withResolvers<Revision | undefined>();
+  const asked: Revision[] = [];
+  const lift = (seen: Revision) => {
+    asked.push(seen);
+    return lifting.promise;
+  };
+  const { log, listener, feed, start, commitAndOffer } = setUp({ lift });
+  start();
+  for (let n = 0; n < 5; n++) commitAndOffer('a');
+  await until(() => feed.applied === 6n);
+  log.revision = 3n;
+  feed.hint();
+  await until(() => asked.length === 1);
+  t.deepEqual(asked, [6n]);
+  feed.offer({ after: 3n, through: 100n, events: [] });
+  t.is(feed.applied, 6n);
+  log.revision = 100n;
+  log.compactRevision = 100n;
+  lifting.resolve(100n);
+  await until(() => feed.applied === 100n);
+  t.deepEqual(listener.compactions, [100n]);
+  t.is(listener.events.length, 5);
+  commitAndOffer('b');
+  t.is(listener.events.at(-1)?.kv.modRevision, 101n);
   feed.stop();
 });
 

@@ -68,6 +68,11 @@ export interface ChangeFeedOptions {
   readonly driver: Pick<Driver, 'listen'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /**
+   * The database was found below `seen`, which watchers have been given: it has lost commits. Lifts it above and compacts
+   * it there. Gives that revision; undefined when it is not below `seen` (any more).
+   */
+  readonly lift: (seen: Revision) => Promise<Revision | undefined>;
 }
 
 /** A stopped feed over the log. */
@@ -92,6 +97,8 @@ class LogChangeFeed implements ChangeFeed {
   #rest: AbortController | undefined;
   #hinted = false;
   #failing = false;
+  /** While the database's revision is being lifted; what is offered meanwhile is read later. */
+  #lifting = false;
   #askers: Asker[] = [];
   /** When a read last brought commits of others. */
   #othersAt = Number.NEGATIVE_INFINITY;
@@ -139,7 +146,7 @@ class LogChangeFeed implements ChangeFeed {
 
   offer(batch: FeedBatch): void {
     const listener = this.#listener;
-    if (listener === undefined || batch.through <= this.#applied) return;
+    if (listener === undefined || this.#lifting || batch.through <= this.#applied) return;
     if (batch.after > this.#applied) {
       if (this.#offers.length < offersMax) this.#offers.push(batch);
       this.hint();
@@ -167,6 +174,10 @@ class LogChangeFeed implements ChangeFeed {
       try {
         // oxlint-disable-next-line no-await-in-loop -- each read starts where the one before ended
         chunk = await this.#options.reader.read({ after, eventsMax: chunkEventsMax }, signal);
+        if (chunk.through < after && !signal.aborted) {
+          await this.#lift(after, { listener, signal });
+          continue;
+        }
       } catch (error) {
         if (signal.aborted) return;
         await this.#recover(error, { listener, signal });
@@ -176,17 +187,33 @@ class LogChangeFeed implements ChangeFeed {
       if (this.#failing) this.#options.logger.info('The change feed reads the log again');
       this.#failing = false;
       this.#backoff.reset();
-      // A counter that went back means that the database lost commits which watchers have seen.
-      invariant(
-        chunk.through >= after,
-        `Expected the store at revision ${after} or above, got ${chunk.revision}`,
-      );
       if (chunk.through > this.#applied) this.#othersAt = this.#options.clock.now();
       this.#advance({ events: chunk.events, after, through: chunk.through }, listener);
       this.#takeOffers(listener);
       for (const asker of asking) asker.target = chunk.revision;
       this.#answer();
       if (chunk.through >= chunk.revision && !this.#hinted) await this.#idle(signal);
+    }
+  }
+
+  /**
+   * A backup was restored, or a replica that was behind has taken over. Watchers must hear that their history is gone:
+   * what they know and what comes next do not belong together, and numbers they have seen are not to come again.
+   */
+  async #lift(
+    seen: Revision,
+    { listener, signal }: { listener: FeedListener; signal: AbortSignal },
+  ): Promise<void> {
+    this.#lifting = true;
+    try {
+      const lifted = await this.#options.lift(seen);
+      if (signal.aborted) return;
+      if (lifted === undefined) return await this.#options.clock.sleep(this.#backoff.next(), signal);
+      this.#options.logger.error('The database has lost commits; every watch starts anew', { seen, lifted });
+      listener.compacted(lifted);
+      this.#applied = lifted - 1n;
+    } finally {
+      this.#lifting = false;
     }
   }
 

@@ -10,6 +10,7 @@ import type { Event, LeaseId, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import { updateCompactRevision } from './compactor.ts';
 import { isTransient, toEtcdError } from './faults.ts';
 import { bytes, int64 } from './row.ts';
 import { BatchState, type Needs } from './state.ts';
@@ -25,6 +26,8 @@ const queueBytesMax = 256 * 1024 * 1024;
 const waitMaxMs = 10_000;
 /** What a revoked lease weighs in a batch: it may have a thousand keys. */
 const revokeBytes = 128 * 1024;
+/** Other gateways may have seen later revisions than the one that lifts, but not so many. */
+const liftBy = 1_000_000n;
 /** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
 const retryForMs = 5_000;
 const findOutForMs = 15_000;
@@ -64,6 +67,11 @@ export interface Committer {
   ): Promise<{ readonly revision: Revision; readonly found: boolean }>;
   /** Lifts the revision to at least `revision`. */
   raise(revision: Revision, signal?: AbortSignal): Promise<void>;
+  /**
+   * Lifts a store that is found below `seen` well above it and compacts it there, as after a restored backup. Gives the
+   * revision, or undefined when the store is not below.
+   */
+  lift(seen: Revision): Promise<Revision | undefined>;
   /**
    * Refuses new jobs and waits for those that were taken. While the database is away nothing is tried again, and the
    * jobs that wait fail with `stopped`.
@@ -170,6 +178,17 @@ class GroupCommitter implements Committer {
   async raise(revision: Revision, signal?: AbortSignal): Promise<void> {
     const apply = async (state: BatchState) => state.raise(revision);
     await this.run({ bytes: 0, needs: noNeeds, apply }, signal);
+  }
+
+  lift(seen: Revision): Promise<Revision | undefined> {
+    const apply = async (state: BatchState) => {
+      if (state.revision >= seen) return undefined;
+      const lifted = seen + liftBy;
+      state.raise(lifted);
+      await state.query(updateCompactRevision, [lifted]);
+      return lifted;
+    };
+    return this.run({ bytes: 0, needs: noNeeds, apply });
   }
 
   async close(): Promise<void> {

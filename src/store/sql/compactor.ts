@@ -58,7 +58,8 @@ const selectMeta: Statement = {
   text: 'SELECT revision, compact_revision, swept_revision FROM switchyard_meta WHERE id = 1',
 };
 
-const updateCompactRevision: Statement = {
+/** The compact revision; under the lock of the meta row. */
+export const updateCompactRevision: Statement = {
   name: 'compact.record',
   text: 'UPDATE switchyard_meta SET compact_revision = ? WHERE id = 1',
 };

@@ -99,7 +99,13 @@ class DatabaseStore implements SqlStore {
     this.#driver = driver;
     this.#statements = writeStatements(dialect.sql);
     this.#reader = createLogReader(driver);
-    this.#feed = createChangeFeed({ reader: this.#reader, driver, clock, logger });
+    this.#feed = createChangeFeed({
+      reader: this.#reader,
+      driver,
+      clock,
+      logger,
+      lift: (seen) => this.#committer.lift(seen),
+    });
     this.#hub = createWatchHub({ reader: this.#reader, feed: this.#feed, clock, logger });
     this.#committer = createCommitter({
       driver,

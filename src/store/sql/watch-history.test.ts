@@ -73,7 +73,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 async function play(steps: readonly Step[]): Promise<string[]> {
   const log = new FakeLog();
   const clock = new FakeClock();
-  const feed = createChangeFeed({ reader: log, driver: {}, clock, logger: silentLogger });
+  const feed = createChangeFeed({
+    reader: log,
+    driver: {},
+    clock,
+    logger: silentLogger,
+    lift: async () => undefined,
+  });
   const hub = createWatchHub({
     reader: log,
     feed,
