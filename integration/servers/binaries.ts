@@ -6,9 +6,7 @@ import { join } from 'node:path';
 import { buildBinary } from './go-build.ts';
 import { cacheFolder, withLock } from './lock.ts';
 import { execute, executable } from './system.ts';
-import { etcdOldest, versions } from './versions.ts';
-
-export type BinaryName = 'etcd' | 'etcdctl' | 'kube-apiserver' | 'kube-controller-manager' | 'kubectl';
+import { etcdOldest, versions, type BinaryName } from './versions.ts';
 
 /** Every program that the tests use. */
 export const binaryNames: readonly BinaryName[] = [

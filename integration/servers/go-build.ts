@@ -4,10 +4,9 @@
 
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BinaryName } from './binaries.ts';
 import { tempFolder } from './guard.ts';
 import { execute, findProgram, Unavailable } from './system.ts';
-import { goAny, goOldest, versions } from './versions.ts';
+import { goAny, goOldest, versions, type BinaryName } from './versions.ts';
 
 type Project = keyof typeof versions;
 

@@ -1,7 +1,7 @@
 // What tests, the benchmark and the local cluster call: real servers and fresh databases.
 
 export { binary } from './binaries.ts';
-export type { BinaryName } from './binaries.ts';
+export type { BinaryName } from './versions.ts';
 export { engines, noServer, privateDatabaseServer, testDatabase } from './database.ts';
 export type { DatabaseServer, SqlEngine, TestDatabase } from './database.ts';
 export { testEtcd } from './etcd.ts';

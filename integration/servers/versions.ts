@@ -1,6 +1,9 @@
 // What the tests and the local cluster run against, in one place. The build of the binaries and their names in the
 // cache follow from here.
 
+/** The programs around switchyard. */
+export type BinaryName = 'etcd' | 'etcdctl' | 'kube-apiserver' | 'kube-controller-manager' | 'kubectl';
+
 /** Releases of the programs that are built when the machine has none. */
 export const versions = {
   etcd: '3.6.14',

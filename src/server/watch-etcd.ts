@@ -7,7 +7,7 @@ import { EtcdError, grpcCode } from '../etcd/errors.ts';
 import type { WatchId } from '../etcd/types.ts';
 import { RawStatusError, type Passthrough, type RawStream } from '../store/store.ts';
 import type { CallContext } from './call.ts';
-import type { WatchOutlet } from './watch.ts';
+import type { WatchOutlet } from './watch-outlet.ts';
 
 export interface EtcdLegOptions {
   readonly passthrough: Passthrough;

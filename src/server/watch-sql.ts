@@ -6,7 +6,7 @@ import { EtcdError } from '../etcd/errors.ts';
 import type { Event, ResponseHeader, Revision, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
 import { requestBytesMax } from './validate.ts';
-import type { WatchOutlet } from './watch.ts';
+import type { WatchOutlet } from './watch-outlet.ts';
 
 /** Answers above this many bytes of events are split where the client asked for fragments; etcd: `--max-request-bytes`. */
 const fragmentBytesMax = requestBytesMax;

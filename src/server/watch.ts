@@ -21,6 +21,7 @@ import type { CallContext, MessageStream } from './call.ts';
 import { createHeaders, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
 import { EtcdLeg } from './watch-etcd.ts';
+import type { WatchOutlet } from './watch-outlet.ts';
 import { ProgressRound, SqlWatch } from './watch-sql.ts';
 
 /** The id in answers about no watch, or about all. */
@@ -37,15 +38,6 @@ const rangesMax = 1_000;
 
 /** What an id belongs to. */
 type Owner = { readonly watch: SqlWatch } | { readonly leg: EtcdLeg };
-
-/** What the parts of a session need of it. */
-export interface WatchOutlet {
-  readonly signal: AbortSignal;
-  readonly progressNotifyIntervalMs: number;
-  write(message: Buffer): Promise<void>;
-  /** Ends the whole stream with the error's status. */
-  fail(error: unknown): void;
-}
 
 class WatchSession {
   readonly #options: ServiceOptions;
