@@ -69,6 +69,8 @@ function openRecorder(
     stream = await api.stream(path, { ...query, watch: true, resourceVersion: last });
     connections += 1;
     await record(stream, (event) => {
+      // A server that is not ready refuses a watch for a while; only 410 says that events are lost.
+      if (resume && event.type === 'ERROR' && event.object.code !== 410) return;
       events.push(event);
       if (event.type !== 'ERROR') last = event.object.metadata?.resourceVersion ?? last;
     });
