@@ -2,11 +2,12 @@
 
 import test from 'ava';
 import type { Cluster } from './cluster/cluster.ts';
-import { openMixed, sharedDatabases } from './cluster/open.ts';
+import { hasPrograms, openMixed, sharedDatabases } from './cluster/open.ts';
 import { registerSuite } from './cluster/suite.ts';
 
-const databases = await sharedDatabases();
-if (databases === undefined) test('skipped: see above what is missing', (t) => t.pass());
+const databases = (await hasPrograms()) ? await sharedDatabases() : undefined;
+if (databases === undefined)
+  test.skip('an unmodified Kubernetes (see above what is missing)', (t) => t.pass());
 else {
   let cluster: Cluster;
   test.before('the cluster starts', async (t) => {

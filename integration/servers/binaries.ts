@@ -1,11 +1,12 @@
 // The programs around switchyard: etcd, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
-// environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS and in the cache; else built from Go modules.
+// environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS, on PATH when they are of the right release, and in
+// the cache; else built from Go modules.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildBinary } from './go-build.ts';
 import { cacheFolder, withLock } from './lock.ts';
-import { execute, executable } from './system.ts';
+import { execute, executable, findProgram } from './system.ts';
 import { etcdOldest, versions, type BinaryName } from './versions.ts';
 
 /** Every program that the tests use. */
@@ -42,6 +43,8 @@ async function find(name: BinaryName): Promise<string> {
   const assets = process.env['KUBEBUILDER_ASSETS'];
   const asset = assets === undefined || assets === '' ? undefined : executable(join(assets, name));
   if (asset !== undefined && (name !== 'etcd' || (await isRecentEtcd(asset)))) return asset;
+  const onPath = findProgram(name);
+  if (onPath !== undefined && (await isTested(name, onPath))) return onPath;
   const project = projectOf(name);
   const folder = join(cacheFolder(), 'bin');
   const cached = join(folder, `${name}-${versions[project]}`);
@@ -51,6 +54,27 @@ async function find(name: BinaryName): Promise<string> {
     if (executable(cached) === undefined) await buildBinary({ name, project, target: cached });
   });
   return cached;
+}
+
+/** What makes a program tell its release. */
+const versionArgs: Record<BinaryName, readonly string[]> = {
+  etcd: ['--version'],
+  etcdctl: ['version'],
+  'kube-apiserver': ['--version'],
+  'kube-controller-manager': ['--version'],
+  kubectl: ['version', '--client'],
+};
+
+/** True when a program that happens to be on the machine is of the release that the tests are meant for. */
+async function isTested(name: BinaryName, path: string): Promise<boolean> {
+  const [major, minor] = versions[projectOf(name)].split('.');
+  try {
+    const output = await execute(path, versionArgs[name]);
+    return new RegExp(String.raw`\bv?${major}\.${minor}\.\d`).test(output);
+  } catch {
+    // Something else of that name.
+    return false;
+  }
 }
 
 async function isRecentEtcd(path: string): Promise<boolean> {

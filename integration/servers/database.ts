@@ -9,6 +9,7 @@ import { startMsMax } from './engine.ts';
 import { guardContainer, tempFolder } from './guard.ts';
 import { mysql } from './mysql.ts';
 import { postgres } from './postgres.ts';
+import { stillAtIt } from './progress.ts';
 import { canInstall, containersRun, execute, install, Unavailable } from './system.ts';
 import { freePort, waitFor } from './wait.ts';
 
@@ -46,14 +47,25 @@ const startsMax = 3;
 
 /** Starts a private server. @throws Unavailable when the machine has none and none can be installed */
 export async function startServer(engine: Engine): Promise<DatabaseServer> {
-  if (engine.findPrograms() === undefined && canInstall()) await install(engine.packages);
+  const refused = engine.findPrograms() === undefined && canInstall() ? await tryInstall(engine) : undefined;
   const programs = engine.findPrograms();
   if (programs !== undefined) return startProcess(engine, programs);
-  if (await containersRun()) return startContainer(engine);
+  if (await containersRun()) return await startContainer(engine);
   throw new Unavailable(
     `Expected ${engine.name} programs on PATH, a Debian with root rights to install ${engine.packages.join(' ')}, ` +
-      `a running container engine or an address in ${engine.variable}, got none of them`,
+      `a running container engine or an address in ${engine.variable}, got none of them` +
+      (refused === undefined ? '' : `\n${refused}`),
   );
+}
+
+/** Why the packages could not be installed, or undefined. */
+async function tryInstall(engine: Engine): Promise<string | undefined> {
+  try {
+    await install(engine.packages);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }
 
 async function startProcess(engine: Engine, programs: string): Promise<DatabaseServer> {
@@ -95,7 +107,7 @@ async function startAgain(server: { start(): Promise<void>; logs(): string }, en
 async function startContainer(engine: Engine): Promise<DatabaseServer> {
   const port = await freePort();
   const url = engine.url(port);
-  const id = (await execute('docker', ['run', '-d', ...engine.container(port)])).trim();
+  const id = await runContainer(engine, port);
   guardContainer(id);
   const ready = () =>
     waitFor(() => engine.administer(url, ['SELECT 1']).then(() => true), {
@@ -116,6 +128,18 @@ async function startContainer(engine: Engine): Promise<DatabaseServer> {
   };
 }
 
+async function runContainer(engine: Engine, port: number): Promise<string> {
+  try {
+    const run = () => execute('docker', ['run', '-d', ...engine.container(port)]);
+    return (await stillAtIt(`starting ${engine.name} in a container`, run)).trim();
+  } catch (cause) {
+    // Mostly an image that cannot be pulled.
+    throw new Unavailable(`Expected ${engine.name} in a container, got:\n${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
 const shared = new Map<Engine, Promise<string | undefined>>();
 
 /** URL of an administrator of the server that this process shares; undefined after a skip was announced. */
@@ -133,6 +157,9 @@ async function findShared(engine: Engine): Promise<string | undefined> {
   return skipped(async () => (await startServer(engine)).url);
 }
 
+/** What has been said once is not repeated. */
+const announced = new Set<string>();
+
 /** Runs `start`; what the machine cannot give becomes an announced skip, or an error with CI=true. */
 export async function skipped<T>(
   start: () => Promise<T>,
@@ -142,7 +169,8 @@ export async function skipped<T>(
     return await start();
   } catch (error) {
     if (!(error instanceof Unavailable) || ci) throw error;
-    process.stderr.write(`skipped: ${error.message}\n`);
+    if (!announced.has(error.message)) process.stderr.write(`skipped: ${error.message}\n`);
+    announced.add(error.message);
     return undefined;
   }
 }

@@ -5,6 +5,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tempFolder } from './guard.ts';
+import { withProgress } from './progress.ts';
 import { execute, findProgram, Unavailable } from './system.ts';
 import { goAny, goOldest, versions, type BinaryName } from './versions.ts';
 
@@ -42,23 +43,16 @@ export async function buildBinary(options: {
     prepared.set(project, module);
   }
   const { folder, env } = await module;
-  const started = performance.now();
-  process.stderr.write(`building ${name} ${version} (some minutes the first time)\n`);
-  const unfinished = `${target}.${process.pid}`;
+  const unfinished = `${target}.unfinished`;
+  const flags = ['-trimpath', '-ldflags', linkerFlags(project), '-o', unfinished];
   try {
-    await execute(
-      'go',
-      ['build', '-trimpath', '-ldflags', linkerFlags(project), '-o', unfinished, packages[name]],
-      {
-        cwd: folder,
-        env,
-      },
+    await withProgress(`building ${name} ${version} (some minutes the first time)`, () =>
+      go(['build', ...flags, packages[name]], { cwd: folder, env }),
     );
     renameSync(unfinished, target);
   } finally {
     rmSync(unfinished, { force: true });
   }
-  process.stderr.write(`built ${name} in ${Math.round((performance.now() - started) / 1000)} s\n`);
 }
 
 async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.ProcessEnv }> {
@@ -69,8 +63,19 @@ async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.
     GOWORK: 'off',
   };
   const folder = tempFolder('build');
-  process.stderr.write(`fetching the Go modules of ${project} ${versions[project]}\n`);
   const requires = modules[project].map((path) => `require ${path} v${versions[project]}\n`).join('');
+  const fetching = `fetching the Go modules of ${project} ${versions[project]}`;
+  await withProgress(fetching, () => fetchModules({ folder, env, project, requires }));
+  return { folder, env };
+}
+
+async function fetchModules(options: {
+  folder: string;
+  env: NodeJS.ProcessEnv;
+  project: Project;
+  requires: string;
+}): Promise<void> {
+  const { folder, env, project, requires } = options;
   const replaces = project === 'kubernetes' ? await stagingReplaces(folder, env) : '';
   writeFileSync(
     join(folder, 'go.mod'),
@@ -83,15 +88,26 @@ async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.
     join(folder, 'tools.go'),
     `//go:build tools\n\npackage tools\n\nimport (\n${imports.map((path) => `\t_ "${path}"\n`).join('')})\n`,
   );
-  await execute('go', ['mod', 'tidy'], { cwd: folder, env });
-  return { folder, env };
+  await download(['mod', 'tidy'], { cwd: folder, env });
+}
+
+type GoOptions = { readonly cwd: string; readonly env: NodeJS.ProcessEnv };
+
+const go = (args: readonly string[], options: GoOptions) =>
+  execute('go', args, { ...options, guarded: true });
+
+/** A machine without a way to the modules is one that lacks the programs. */
+async function download(args: readonly string[], options: GoOptions): Promise<string> {
+  try {
+    return await go(args, options);
+  } catch (cause) {
+    throw new Unavailable(`Expected Go modules to be fetched, got:\n${(cause as Error).message}`, { cause });
+  }
 }
 
 async function stagingReplaces(folder: string, env: NodeJS.ProcessEnv): Promise<string> {
   const spec = `k8s.io/kubernetes@v${versions.kubernetes}`;
-  const answer = JSON.parse(
-    await execute('go', ['mod', 'download', '-json', spec], { cwd: folder, env }),
-  ) as {
+  const answer = JSON.parse(await download(['mod', 'download', '-json', spec], { cwd: folder, env })) as {
     GoMod: string;
   };
   return replaceLines(readFileSync(answer.GoMod, 'utf8'), versions.kubernetes);
@@ -117,7 +133,7 @@ function linkerFlags(project: Project): string {
 
 /** Environment that makes `go` new enough. @throws Unavailable */
 async function toolchain(): Promise<NodeJS.ProcessEnv> {
-  const needed = `Expected Go ${goVersion} (or ${goAny.join('.')}, which fetches it) on PATH to build etcd and Kubernetes`;
+  const needed = `Expected Go ${goVersion} (or ${goAny.join('.')}, which fetches it) on PATH to build etcd and Kubernetes, or their programs in KUBEBUILDER_ASSETS`;
   if (findProgram('go') === undefined) throw new Unavailable(`${needed}, got none; see https://go.dev/dl`);
   const text = await execute('go', ['env', 'GOVERSION'], { env: { GOTOOLCHAIN: 'local' } });
   const [, major = 0, minor = 0] = (/^go(\d+)\.(\d+)/.exec(text) ?? []).map(Number);

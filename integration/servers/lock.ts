@@ -4,6 +4,7 @@
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { stillAtIt } from './progress.ts';
 import { waitFor } from './wait.ts';
 
 /** The longest that anybody may hold a lock: a cold build of all binaries on a slow machine. */
@@ -21,7 +22,9 @@ export function cacheFolder(): string {
 export async function withLock<T>(name: string, work: () => Promise<T>): Promise<T> {
   mkdirSync(cacheFolder(), { recursive: true });
   const folder = join(cacheFolder(), `${name}.lock`);
-  await waitFor(() => take(folder), { what: `the lock ${folder}`, deadlineMs: heldMsMax });
+  await stillAtIt(`waiting for another process that holds ${folder}`, () =>
+    waitFor(() => take(folder), { what: `the lock ${folder}`, deadlineMs: heldMsMax }),
+  );
   try {
     return await work();
   } finally {

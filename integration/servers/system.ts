@@ -4,7 +4,9 @@ import { execFile } from 'node:child_process';
 import { accessSync, chownSync, constants, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
+import { guardProcess, releaseProcess } from './guard.ts';
 import { withLock } from './lock.ts';
+import { withProgress } from './progress.ts';
 
 const run = promisify(execFile);
 
@@ -29,17 +31,22 @@ export async function execute(
     readonly cwd?: string;
     readonly env?: NodeJS.ProcessEnv;
     readonly user?: SystemUser | undefined;
+    /** Stop it when this process ends; for what runs long and may be cut off. */
+    readonly guarded?: boolean;
   } = {},
 ): Promise<string> {
-  const { cwd, env, user } = options;
+  const { cwd, env, user, guarded = false } = options;
   try {
-    const { stdout } = await run(command, args, {
+    const running = run(command, args, {
       maxBuffer: outputBytesMax,
       ...(cwd === undefined ? {} : { cwd }),
       ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
       env: { ...process.env, ...env },
     });
-    return stdout;
+    const { pid } = running.child;
+    if (!guarded || pid === undefined) return (await running).stdout;
+    guardProcess(pid);
+    return (await running.finally(() => releaseProcess(pid))).stdout;
   } catch (cause) {
     const { stderr, stdout } = cause as { stderr?: string; stdout?: string };
     const output = `${stdout ?? ''}${stderr ?? ''}`.trim().split('\n').slice(-20).join('\n');
@@ -95,13 +102,14 @@ const noServices = '/usr/sbin/policy-rc.d';
 /** Installs Debian packages without starting the services they bring. */
 export async function install(packages: readonly string[]): Promise<void> {
   await withLock('apt', async () => {
-    process.stderr.write(`installing ${packages.join(' ')} with apt-get\n`);
     const env = { DEBIAN_FRONTEND: 'noninteractive' };
     const placed = !existsSync(noServices);
     if (placed) writeFileSync(noServices, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
     try {
-      await execute('apt-get', ['update', '-q'], { env });
-      await execute('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...packages], { env });
+      await withProgress(`installing ${packages.join(' ')} with apt-get`, async () => {
+        await execute('apt-get', ['update', '-q'], { env });
+        await execute('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...packages], { env });
+      });
     } finally {
       if (placed) rmSync(noServices, { force: true });
     }
