@@ -18,21 +18,33 @@ import { findProgram } from './servers/system.ts';
 const { values } = parseArgs({ options: { 'ready-exit': { type: 'boolean', default: false } } });
 
 const samplesFile = fileURLToPath(new URL('./kubernetes/samples.yml', import.meta.url));
-const mainFile = fileURLToPath(new URL('../src/main.ts', import.meta.url));
 
 interface Placed {
   readonly database: TestDatabase | undefined;
   readonly engine: string;
   readonly types: string;
   readonly rule: string;
+  /** A command that shows the keys in it. */
+  readonly look: (url: string) => string;
 }
 
 /** What to undo at the end, last first. */
 const undo: (() => Promise<void>)[] = [];
 
+let stopping = false;
 const interrupted = new Promise<void>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      // Asked twice: what is left is stopped by force, after this process.
+      if (stopping) process.exit(1);
+      stopping = true;
+      resolve();
+    });
+  }
 });
+
+// Children and idle connections do not keep this process running.
+setInterval(() => undefined, 60_000);
 
 try {
   await Promise.race([run(), interrupted]);
@@ -66,6 +78,7 @@ async function run(): Promise<void> {
   undo.push(() => plane.dispose());
   await establishResources(plane.api);
   await plane.run(['apply', '-f', samplesFile]);
+  await plane.run(['get', 'largedata/sample', 'metric/sample', 'order/sample']);
   await explain({ gateway, plane, placed, topologyFile, etcdEndpoint: etcd.endpoint });
   if (!values['ready-exit']) await interrupted;
 }
@@ -83,18 +96,26 @@ async function databases(): Promise<Placed[]> {
       engine: 'MariaDB or MySQL',
       types: 'LargeData',
       rule: '{ name: largedata, group: data.example.com, kind: LargeData }',
+      look: (url) => {
+        const { hostname, port, username, password, pathname } = new URL(url);
+        const database = pathname.slice(1);
+        return `mariadb -h ${hostname} -P ${port} -u ${username} -p${password} ${database} -e "SELECT CAST(k AS CHAR) FROM switchyard_current"`;
+      },
     },
     {
       database: postgres,
       engine: 'Postgres',
       types: 'Metric',
       rule: '{ name: metrics, group: monitoring.example.com, kind: Metric }',
+      look: (url) => `psql ${url} -c "SELECT encode(k, 'escape') FROM switchyard_current"`,
     },
     {
       database: sqlite,
       engine: 'SQLite',
       types: 'everything in webshop.example.com',
       rule: '{ name: webshop, group: webshop.example.com }',
+      look: (url) =>
+        `sqlite3 ${url.replace('sqlite://', '')} "SELECT CAST(k AS TEXT) FROM switchyard_current"`,
     },
   ];
 }
@@ -120,6 +141,9 @@ async function explain(running: {
       ? `  ${types}: in etcd, because there is no ${engine} on this machine`
       : `  ${types}: ${database.url}`,
   );
+  const looks = placed.flatMap(({ database, look }) =>
+    database === undefined ? [] : [`  ${look(database.url)}`],
+  );
   console.log(`
 A control plane runs on switchyard.
 
@@ -135,7 +159,14 @@ In another terminal:
   ${kubectl} get metrics --watch
   ${kubectl} patch metric sample --type=merge -p '{"spec":{"value":43}}'
   ${kubectl} create namespace try
-  node ${mainFile} explain --topology ${topologyFile} metrics.monitoring.example.com
+
+What the databases hold:
+
+${looks.join('\n')}
+
+In this folder:
+
+  npx switchyard explain metrics.monitoring.example.com --topology ${topologyFile}
 `);
   if (!values['ready-exit']) console.log('Ctrl-C stops and removes everything.');
 }

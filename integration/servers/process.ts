@@ -88,6 +88,8 @@ export class ServerProcess {
     const log = openSync(this.#logFile, 'a');
     const child = spawn(command, args, {
       stdio: ['ignore', log, log],
+      // Ctrl-C in a terminal reaches this process alone, which then stops its servers in order.
+      detached: true,
       ...(cwd === undefined ? {} : { cwd }),
       ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
       env: { ...process.env, ...env },
