@@ -10,7 +10,9 @@ const main = ['../src/main.ts', '../dist/main.js']
   .find((url) => existsSync(fileURLToPath(url)));
 
 if (Number(major) < 24) {
-  process.stderr.write(`Expected Node 24 or later, got ${process.versions.node}\n`);
+  process.stderr.write(
+    `Expected Node 24 or later, got ${process.versions.node}: in a checkout, npx switchyard and npm start bring their own\n`,
+  );
   process.exitCode = 1;
 } else if (main === undefined) {
   process.stderr.write('Expected src/main.ts or dist/main.js beside bin/, got neither\n');
