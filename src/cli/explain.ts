@@ -11,10 +11,12 @@ import { createClassifier } from '../router/classify.ts';
 import { definitionKey, definitionsPrefix, parseDefinition } from '../router/kinds.ts';
 import { parseRecord, recordKey } from '../router/records.ts';
 import { readKey, readOf } from '../router/requests.ts';
-import { describeMatch, matchRule, needsNames, typeOf, type KindNames } from '../router/rules.ts';
+import { builtInPlural, builtInRoot, isBuiltInGroup } from '../router/built-in.ts';
+import { typeOf } from '../router/rules.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
+import { explainType, showStore, type Definition, type Findings } from './explanation.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { readArguments, type TopologyFlags } from './topology-flags.ts';
 
@@ -29,16 +31,6 @@ Says which store holds a key or a type and why. TYPE is a plural, singular or ki
 const askTimeoutMs = 3_000;
 const definitionsMax = 10_000;
 
-/** What the default store knows about a type. */
-interface Findings {
-  /** The type's root, after a kind or singular was turned into its plural. */
-  readonly root: string;
-  /** null: no definition, or one that cannot be read. */
-  readonly names: KindNames | null;
-  /** The name in the record; null: there is no record. */
-  readonly recorded: string | null;
-}
-
 /** Answers 0 and says what is known. @throws UsageError, TopologyError */
 export async function runExplain(args: readonly string[], io: Io): Promise<ExitCode> {
   const accepted = ['topology', 'default-endpoint', 'key-prefix', 'offline'] as const;
@@ -51,13 +43,14 @@ export async function runExplain(args: readonly string[], io: Io): Promise<ExitC
   if (subject === undefined || subject === '' || more.length > 0)
     throw new UsageError([`Expected one key or type, got ${positionals.join(' ') || 'none'}`]);
   const topology = readTopology(values, io);
-  const root = rootOf(subject, values.keyPrefix);
-  if (root === undefined) {
-    io.out(`${subject} belongs to no resource type\nstore   ${show(topology, 'default')}`);
+  const found = subjectOf(subject, values.keyPrefix);
+  if (found.root === undefined) {
+    io.out(found.spans ? found.note : `${found.note}\nstore   ${showStore(topology, 'default')}`);
     return exitCode.done;
   }
-  const asked = values.offline ? 'not asked' : await ask(topology, root, values.keyPrefix);
-  io.out(describe(topology, root, asked).join('\n'));
+  const asked = values.offline ? 'not asked' : await ask(topology, found.root, values.keyPrefix);
+  if (found.note !== undefined) io.out(found.note);
+  io.out(explainType(topology, found.root, asked).join('\n'));
   return exitCode.done;
 }
 
@@ -70,16 +63,43 @@ function readTopology({ topology: given, defaultEndpoint }: TopologyFlags, io: I
   });
 }
 
-/** The root of the type that a key belongs to, or that `TYPE.GROUP` names. */
-function rootOf(subject: string, keyPrefix: string): string | undefined {
-  if (subject.includes('/')) {
-    const range = keyRange(Buffer.from(subject), Buffer.alloc(0));
-    const location = createClassifier(keyPrefix).locate(range);
-    return location.type === 'root' ? location.root : undefined;
-  }
+/** What the argument means: a type, with a note when it is not what was typed; or why it is none. */
+type Subject =
+  | { readonly root: string; readonly note: string | undefined }
+  | { readonly root: undefined; readonly spans: boolean; readonly note: string };
+
+/** The type that a key belongs to, or that `TYPE.GROUP` names. */
+function subjectOf(subject: string, keyPrefix: string): Subject {
+  if (!subject.includes('/')) return typeNamed(subject, keyPrefix);
+  const location = createClassifier(keyPrefix).locate(keyRange(Buffer.from(subject), Buffer.alloc(0)));
+  if (location.type === 'root') return { root: location.root, note: undefined };
+  const below = subject === keyPrefix ? '' : subject.slice(keyPrefix.length + 1);
+  const spans = `${subject}/`.startsWith(`${keyPrefix}/`) && /^[^/]*\/?$/u.test(below);
+  if (!spans) return { root: undefined, spans, note: `${subject} belongs to no resource type` };
+  const group = below.replace('/', '');
+  const note =
+    group === ''
+      ? `${subject} spans all types, which may be in several stores: ask for one, such as ${keyPrefix}/pods/`
+      : `${subject} spans all types of the group ${group}, which may be in several stores: ask for one, such as PLURAL.${group}`;
+  return { root: undefined, spans, note };
+}
+
+/** `TYPE` or `TYPE.GROUP`; of a built-in type the group says nothing, and the kind will do for the plural. */
+function typeNamed(subject: string, keyPrefix: string): Subject {
   const lower = subject.toLowerCase();
   const at = lower.indexOf('.');
-  return at < 0 ? lower : `${lower.slice(at + 1)}/${lower.slice(0, at)}`;
+  const name = at < 0 ? lower : lower.slice(0, at);
+  const group = at < 0 ? undefined : lower.slice(at + 1);
+  if (group !== undefined && !isBuiltInGroup(group)) return { root: `${group}/${name}`, note: undefined };
+  const plural = builtInPlural(name) ?? name;
+  const root = builtInRoot(plural);
+  const meaning = plural === name ? '' : `${subject} is the kind, ${plural} the type. `;
+  const keys =
+    root === subject
+      ? ''
+      : `Keys begin with ${keyPrefix}/${root}/` +
+        (group === undefined ? '' : `: those of the built-in groups, as ${group} is, have no group`);
+  return { root, note: meaning + keys || undefined };
 }
 
 /** Asks the default store; the text says why there is no answer. */
@@ -122,66 +142,30 @@ interface Scope {
 
 async function find(store: Store, root: string, scope: Scope): Promise<Findings> {
   const named =
-    typeOf(root).group === undefined ? { root, names: null } : await findNames(store, root, scope);
+    typeOf(root).group === undefined
+      ? { root, definition: 'built-in' as const }
+      : await findDefinition(store, root, scope);
   const [record] = (await store.range(readKey(recordKey(named.root)), scope.signal)).kvs;
   return { ...named, recorded: record === undefined ? null : (parseRecord(record).store ?? 'unreadable') };
 }
 
 /** The definition of `root`, which may have a kind or singular in the plural's place. */
-async function findNames(store: Store, root: string, { keyPrefix, signal }: Scope) {
+async function findDefinition(
+  store: Store,
+  root: string,
+  { keyPrefix, signal }: Scope,
+): Promise<{ readonly root: string; readonly definition: Definition }> {
   const type = typeOf(root);
   const [definition] = (await store.range(readKey(definitionKey(keyPrefix, type)), signal)).kvs;
-  if (definition !== undefined) return { root, names: parseDefinition(definition.value) };
+  if (definition !== undefined)
+    return { root, definition: parseDefinition(definition.value) ?? 'unreadable' };
   const all = prefixRange(Buffer.from(definitionsPrefix(keyPrefix)));
   for (const { key, value } of (await store.range(readOf(all, { limit: definitionsMax }), signal)).kvs) {
     const [plural = '', ...group] = key.toString('utf8', all.start.length).split('.');
     if (group.join('.') !== type.group) continue;
     const names = parseDefinition(value);
-    if (names?.kind === type.plural || names?.singular === type.plural)
-      return { root: `${type.group}/${plural}`, names };
+    if (names !== null && (names.kind === type.plural || names.singular === type.plural))
+      return { root: `${type.group}/${plural}`, definition: names };
   }
-  return { root, names: null };
-}
-
-function show({ default: defaultBackend, backends }: Topology, name: string): string {
-  const backend = [defaultBackend, ...backends].find((candidate) => candidate.name === name);
-  return backend === undefined ? name : `${name} = ${backend.displayUrl}`;
-}
-
-function describe(topology: Topology, root: string, asked: Findings | string): readonly string[] {
-  const known = typeof asked === 'string' ? undefined : asked;
-  const type = typeOf(known?.root ?? root);
-  const matched = matchRule(topology.rules, type, known?.names);
-  const rule = matched === needsNames ? undefined : matched;
-  const wished = rule?.store ?? 'default';
-  const lines = [`type    ${type.root}`];
-  const place = topology.path ?? 'topology';
-  if (matched === needsNames)
-    lines.push(
-      `rule    not known: a rule names a kind of ${type.group}, and the type's definition was not read`,
-    );
-  else if (rule === undefined) lines.push('rule    none names this type');
-  else lines.push(`rule    ${rule.name} (${place}:${rule.line}): ${describeMatch(rule.match)}`);
-  if (known === undefined) {
-    lines.push(`record  not known: ${typeof asked === 'string' ? asked : ''}`);
-    if (matched !== needsNames)
-      lines.push(`store   ${show(topology, wished)}, unless the type had objects elsewhere before the rule`);
-    return lines;
-  }
-  if (known.recorded === null) {
-    if (rule === undefined) return [...lines, 'record  none', `store   ${show(topology, 'default')}`];
-    const outcome = `store   ${show(topology, wished)} from the first request on, unless the type has objects elsewhere by then`;
-    return [...lines, 'record  none yet', outcome];
-  }
-  lines.push(`record  ${known.recorded}`);
-  const actual = topology.storeNames.get(known.recorded);
-  if (actual === undefined)
-    return [
-      ...lines,
-      `store   none: the topology has no backend named ${known.recorded}; requests for the type fail`,
-    ];
-  lines.push(`store   ${show(topology, actual)}`);
-  if (actual !== wished)
-    lines.push(`wished  ${show(topology, wished)}: the type stays where its record says`);
-  return lines;
+  return { root, definition: 'absent' };
 }
