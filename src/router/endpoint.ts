@@ -1,8 +1,11 @@
 // Endpoints of topology.yml: one string that names an engine, an address and credentials. Used by topology.ts.
 // Invariant: no message and no displayUrl holds a password; messages show what stands in the file, variables unfilled.
 
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { fileReason } from '../lib/file-reason.ts';
 import type { Engine } from '../store/store.ts';
+import { checkParameters } from './endpoint-parameters.ts';
 import { fill, type Template } from './environment.ts';
 
 export interface Endpoint {
@@ -28,23 +31,6 @@ const schemes: Readonly<Record<string, Engine>> = {
   mariadb: 'mysql',
   sqlite: 'sqlite',
 };
-
-/** Parameters that the dialects know. */
-const parameters: Readonly<Record<'postgres' | 'mysql', readonly string[]>> = {
-  postgres: [
-    'host',
-    'sslmode',
-    'sslrootcert',
-    'sslcert',
-    'sslkey',
-    'application_name',
-    'synchronous_commit',
-    'prepared',
-  ],
-  mysql: ['tls', 'socketPath'],
-};
-/** Parameters of Go's MySQL driver that mean nothing here: keys and values are bytes. */
-const droppedParameters = ['parseTime', 'charset', 'collation', 'loc'];
 
 const portDefaults = { postgres: '5432', mysql: '3306' };
 
@@ -81,8 +67,8 @@ export function parseEndpoint(source: string, template: Template): Endpoint {
   }
 }
 
-function refuse(expected: string, source: string): EndpointError {
-  return new EndpointError(`Expected ${expected}, got ${maskEndpoint(source) || 'nothing'}`);
+function refuse(expected: string, source: string, note = ''): EndpointError {
+  return new EndpointError(`Expected ${expected}, got ${maskEndpoint(source) || 'nothing'}${note}`);
 }
 
 function parseEtcd(text: string, source: string): Endpoint {
@@ -96,14 +82,21 @@ function parseEtcd(text: string, source: string): Endpoint {
       url.pathname === '/' &&
       url.search === '' &&
       url.hash === '';
-    if (!usable)
-      throw refuse('etcd members as http(s)://HOST:PORT, separated by commas, without user or path', source);
+    if (!usable) {
+      throw (
+        wrongPort(member, source) ??
+        refuse('etcd members as http(s)://HOST:PORT, separated by commas, without user or path', source)
+      );
+    }
+    if (!/:\d+\/?$/u.test(member.trim()))
+      throw refuse('a port in each etcd member, as in http://127.0.0.1:2379', source);
     return url;
   });
   if (new Set(members.map((url) => url.protocol)).size > 1)
     throw refuse('all etcd members with http:// or all with https://', source);
-  // URL drops a scheme's own port, which for etcd is hardly meant but is what the text says.
-  const shown = members.map((url) => `${url.protocol}//${url.host}`);
+  // URL drops a scheme's own port.
+  const port = (url: URL) => url.port || (url.protocol === 'https:' ? '443' : '80');
+  const shown = members.map((url) => `${url.protocol}//${url.hostname}:${port(url)}`);
   const url = shown.join(',');
   return { engine: 'etcd', url, displayUrl: url, identity: `etcd ${shown.toSorted().join(',')}` };
 }
@@ -119,6 +112,13 @@ function parseSqlite(text: string, source: string): Endpoint {
   } catch {
     throw refuse('a percent-encoded path', source);
   }
+  try {
+    if (statSync(absolute, { throwIfNoEntry: false })?.isDirectory() === true)
+      throw refuse('the path of a database file', source, ', which is a directory');
+  } catch (error) {
+    if (error instanceof EndpointError) throw error;
+    throw refuse('the path of a database file', source, `: ${fileReason(error)}`);
+  }
   const url = `sqlite://${absolute.split('/').map(encodeURIComponent).join('/')}`;
   return { engine: 'sqlite', url, displayUrl: `sqlite://${absolute}`, identity: `sqlite ${absolute}` };
 }
@@ -132,8 +132,9 @@ interface SqlParts {
   readonly parameters: URLSearchParams;
 }
 
-function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts): Endpoint {
+function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts, source: string): Endpoint {
   const { user, password, host, database, parameters: query } = parts;
+  if (database === '') throw refuse('a database in the URL, as in HOST:PORT/DATABASE', source);
   const build = (shownPassword: string) => {
     const login = user === '' && password === '' ? '' : `${encodeURIComponent(user)}${shownPassword}@`;
     const tail = query.size === 0 ? '' : `?${query.toString()}`;
@@ -145,7 +146,7 @@ function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts): Endpoint {
     engine,
     url: build(password === '' ? '' : `:${encodeURIComponent(password)}`),
     displayUrl: build(password === '' ? '' : ':***'),
-    identity: `${engine} ${socket ?? host + port}/${database || 'switchyard'}`,
+    identity: `${engine} ${socket ?? host + port}/${database}`,
   };
 }
 
@@ -154,17 +155,9 @@ function readParameters(
   given: URLSearchParams,
   source: string,
 ): URLSearchParams {
-  const kept = new URLSearchParams();
-  for (const [name, value] of given) {
-    if (parameters[engine].includes(name)) kept.set(name, value);
-    else if (engine !== 'mysql' || !droppedParameters.includes(name)) {
-      const shown = /^[a-zA-Z_]{1,40}$/u.test(name) ? `${name} in ` : '';
-      throw new EndpointError(
-        `Expected only the parameters ${parameters[engine].join(', ')}, got ${shown}${maskEndpoint(source)}`,
-      );
-    }
-  }
-  return kept;
+  const checked = checkParameters(engine, given);
+  if (checked instanceof URLSearchParams) return checked;
+  throw new EndpointError(`Expected ${checked.expected}, got ${checked.got}${maskEndpoint(source)}`);
 }
 
 /** `mysql://USER:PASSWORD@tcp(HOST:PORT)/DATABASE`, as Go's driver writes it: nothing is percent-encoded. */
@@ -173,21 +166,40 @@ function parseGoMysql(template: Template, source: string): Endpoint | undefined 
     /^(?:mysql|mariadb):\/\/(?:([^:]*?)(?::(.*))?@)?(tcp|unix)\(([^)]*)\)\/([^/?]*)(?:\?(.*))?$/su.exec(
       fill(template),
     );
-  if (found === null) return undefined;
+  if (found === null) {
+    const noDatabase = /^[a-z]+:\/\/(?:.*@)?(?:tcp|unix)\([^)]*\)\/?(?:\?[^@]*)?$/su.test(fill(template));
+    if (noDatabase) throw refuse('a database after the address, as in tcp(HOST:PORT)/DATABASE', source);
+    return undefined;
+  }
   const [, user = '', password = '', network, place = '', database = '', query = ''] = found;
   const given = readParameters('mysql', new URLSearchParams(query), source);
   if (network === 'unix') {
     if (!place.startsWith('/')) throw refuse('the absolute path of a socket in unix(…)', source);
     given.set('socketPath', place);
-    return sqlEndpoint('mysql', { user, password, host: 'localhost', database, parameters: given });
+    return sqlEndpoint('mysql', { user, password, host: 'localhost', database, parameters: given }, source);
   }
   const host = place === '' ? '127.0.0.1' : place;
-  if (!isHostAndPort(host)) throw refuse('one HOST:PORT in tcp(…)', source);
-  return sqlEndpoint('mysql', { user, password, host, database, parameters: given });
+  if (!isHostAndPort(host)) throw wrongPort(`//${host}`, source) ?? refuse('one HOST:PORT in tcp(…)', source);
+  return sqlEndpoint('mysql', { user, password, host, database, parameters: given }, source);
 }
 
 function isHostAndPort(text: string): boolean {
-  return /^(\[[0-9a-f:.]+\]|[^:/?#@,\s[\]]+)(:\d{1,5})?$/iu.test(text);
+  const found = /^(?:\[[0-9a-f:.]+\]|[^:/?#@,\s[\]]+)(?::(\d{1,5}))?$/iu.exec(text);
+  return found !== null && isPort(found[1] ?? '1');
+}
+
+function isPort(text: string): boolean {
+  return Number(text) >= 1 && Number(text) <= 65_535;
+}
+
+/** The refusal of a number that is no port, if there is one in the host's place of a URL. */
+function wrongPort(text: string, source: string): EndpointError | undefined {
+  const at = text.lastIndexOf('@');
+  const host = at < 0 ? text.replace(/^[^/]*\/\//u, '') : text.slice(at + 1);
+  const port = /^(?:\[[0-9a-f:.]+\]|[^:/?#@\s]+):(\d+)(?:[/?]|$)/iu.exec(host)?.[1];
+  return port === undefined || isPort(port)
+    ? undefined
+    : new EndpointError(`Expected a port from 1 to 65535, got ${port} in ${maskEndpoint(source)}`);
 }
 
 /** The URL form. Variables in front of the `@` are taken literally, as they would be in the Go form. */
@@ -197,16 +209,21 @@ function parseSqlUrl(engine: 'postgres' | 'mysql', template: Template, source: s
   const text = fillLogin(template);
   // The URL parser takes no empty host behind a user, as in postgres://user@/db?host=/run/postgresql.
   const url = URL.parse(text.replace(/^([^/?]*\/\/[^/?]*@)\//u, '$1localhost/'));
-  if (url === null || url.hash !== '' || url.pathname.slice(1).includes('/')) throw refuse(expected, source);
+  if (url === null || url.hash !== '' || url.pathname.slice(1).includes('/'))
+    throw wrongPort(text, source) ?? refuse(expected, source);
   if (url.host !== '' && !isHostAndPort(decode(url.host, expected, source)))
-    throw refuse(`one host in ${example}USER:PASSWORD@HOST:PORT/DATABASE`, source);
-  return sqlEndpoint(engine, {
-    user: decode(url.username, expected, source),
-    password: decode(url.password, expected, source),
-    host: url.host === '' ? 'localhost' : url.host,
-    database: decode(url.pathname.slice(1), expected, source),
-    parameters: readParameters(engine, url.searchParams, source),
-  });
+    throw wrongPort(text, source) ?? refuse(`one host in ${example}USER:PASSWORD@HOST:PORT/DATABASE`, source);
+  return sqlEndpoint(
+    engine,
+    {
+      user: decode(url.username, expected, source),
+      password: decode(url.password, expected, source),
+      host: url.host === '' ? 'localhost' : url.host,
+      database: decode(url.pathname.slice(1), expected, source),
+      parameters: readParameters(engine, url.searchParams, source),
+    },
+    source,
+  );
 }
 
 function decode(part: string, expected: string, source: string): string {
