@@ -58,6 +58,7 @@ function readTopology({ topology: given, defaultEndpoint }: TopologyFlags, io: I
   const path = given ?? (existsSync(defaultTopologyPath) ? defaultTopologyPath : undefined);
   return loadTopology({
     env: io.env,
+    files: 'unchecked',
     ...(path === undefined ? {} : { path }),
     ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
   });

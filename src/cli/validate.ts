@@ -8,11 +8,16 @@ import { readArguments } from './topology-flags.ts';
 
 const help = `Usage: switchyard validate FILE [--default-endpoint URL]
 
-Checks a topology file without reaching any server. Exit code 0: it can be used; 2: every problem is on standard error.`;
+Checks a topology file without reaching any server. TLS files that it names must
+be there. Exit code 0: it can be used; 2: every problem is on standard error, as warnings are in any case.`;
 
 /** One line for each store and each rule. */
-function summary({ path, default: defaultBackend, backends, rules }: Topology): string {
-  const stores = [defaultBackend, ...backends].map(({ name, displayUrl }) => `  ${name} = ${displayUrl}`);
+function summary({ path, default: defaultBackend, backends, rules, ...topology }: Topology): string {
+  const stores = [defaultBackend, ...backends].map(({ name, displayUrl }) =>
+    name === defaultBackend.name && topology.defaultFrom === 'nothing'
+      ? `  default: none given, embedded SQLite at ${displayUrl}`
+      : `  ${name} = ${displayUrl}`,
+  );
   const shown = rules.map(
     ({ name, store, line, match }) =>
       `  line ${line}: ${describeMatch(match)} → ${store}${name === store ? '' : ` (backend ${name})`}`,
@@ -39,6 +44,7 @@ export function runValidate(args: readonly string[], io: Io): ExitCode {
     env: io.env,
     ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
   });
+  for (const warning of topology.warnings) io.err(`warning: ${warning}`);
   io.out(summary(topology));
   return exitCode.done;
 }

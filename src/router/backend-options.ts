@@ -1,33 +1,93 @@
 // backendTLS and connectionPool of a backend in topology.yml. Used by topology.ts.
 
+import { closeSync, openSync, readSync } from 'node:fs';
+import { fileReason } from '../lib/file-reason.ts';
 import type { BackendTls, ConnectionPool, Engine } from '../store/store.ts';
 import { fill, readTemplate } from './environment.ts';
 import type { Fields, TopologyReader } from './topology-reader.ts';
 
 const connectionsMax = 10_000;
 
+/** What the rest of a backend says about its TLS. */
+export interface TlsContext {
+  readonly env: NodeJS.ProcessEnv;
+  readonly engine: Engine;
+  /** The endpoint's, as Backend.url. */
+  readonly url: string;
+  readonly files: FileCheck;
+}
+
+/** Whether files that the topology names must be there: not where it is only explained. */
+export type FileCheck = 'checked' | 'unchecked';
+
+/** Why the file cannot be read; undefined: it can. */
+function unreadable(path: string): string | undefined {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      // A directory can be opened, but not read.
+      readSync(file, Buffer.alloc(1));
+    } finally {
+      closeSync(file);
+    }
+    return undefined;
+  } catch (error) {
+    return fileReason(error);
+  }
+}
+
+/** Notes the certificates among the parameters of a Postgres URL that cannot be read. */
+export function checkUrlFiles(
+  url: string,
+  { engine, files }: Pick<TlsContext, 'engine' | 'files'>,
+  note: (message: string) => void,
+): void {
+  if (engine !== 'postgres' || files === 'unchecked') return;
+  const given = URL.parse(url)?.searchParams;
+  for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
+    const path = given?.get(name) ?? undefined;
+    const reason = path === undefined ? undefined : unreadable(path);
+    if (reason !== undefined) note(`Expected ${name} to be a file that can be read, got ${path}: ${reason}`);
+  }
+}
+
+/** What in the endpoint speaks against TLS. */
+function contradiction({ engine, url }: TlsContext): string | undefined {
+  if (engine === 'sqlite') return 'sqlite, which is a file';
+  if (engine === 'etcd') return url.startsWith('http:') ? 'an http:// endpoint: write https://' : undefined;
+  const query = URL.parse(url)?.searchParams;
+  if (query?.get('sslmode') === 'disable') return 'sslmode=disable';
+  if (query?.get('tls') === 'false') return 'tls=false';
+  return undefined;
+}
+
 /** Reads `backendTLS`; undefined when it is absent or a problem was noted. */
 export function readTls(
   reader: TopologyReader,
   backend: Fields,
-  env: NodeJS.ProcessEnv,
-  engine: Engine,
+  context: TlsContext,
 ): BackendTls | undefined {
   const at = backend.lines.get('backendTLS');
   if (at === undefined) return undefined;
   const known = ['caFile', 'certFile', 'keyFile', 'skipVerify'];
   const fields = reader.fields(backend.byName.get('backendTLS') ?? null, at, 'backendTLS', known);
   if (fields === undefined) return undefined;
-  if (engine === 'sqlite') {
-    reader.note(at, 'Expected backendTLS with a server, got it with sqlite, which is a file');
+  const against = contradiction(context);
+  if (against !== undefined) {
+    const expected = context.engine === 'sqlite' ? 'a server' : 'an encrypted connection';
+    reader.note(at, `Expected backendTLS with ${expected}, got it with ${against}`);
     return undefined;
   }
   const file = (name: string): string | undefined => {
     const located = reader.text(fields, name);
     if (located === undefined) return undefined;
-    const { template, problems } = readTemplate(located.value, env);
+    const { template, problems } = readTemplate(located.value, context.env);
     for (const problem of problems) reader.note(located.line, problem);
-    return fill(template);
+    const path = fill(template);
+    const reason = problems.length > 0 || context.files === 'unchecked' ? undefined : unreadable(path);
+    if (reason !== undefined)
+      reader.note(located.line, `Expected ${name} to be a file that can be read, got ${path}: ${reason}`);
+    return path;
   };
   const [caFile, certFile, keyFile] = [file('caFile'), file('certFile'), file('keyFile')];
   if (fields.byName.has('certFile') !== fields.byName.has('keyFile')) {

@@ -36,6 +36,21 @@ export function readTemplate(text: string, env: NodeJS.ProcessEnv): TemplateRead
   return { template, problems };
 }
 
+/**
+ * Names after a `$` without braces that are hardly meant as they stand: of a variable that is set, or a whole part of an
+ * endpoint in capitals. A `$` within a password is left alone, and not shown.
+ */
+export function bareVariables(text: string, env: NodeJS.ProcessEnv): readonly string[] {
+  const names: string[] = [];
+  for (const { index, 0: whole, 1: name = '' } of text.matchAll(/(?<!\$)\$([A-Za-z_][A-Za-z0-9_]*)/gu)) {
+    const before = text[index - 1] ?? '/';
+    const after = text[index + whole.length] ?? '/';
+    const isPart = /[:/@(,=]/u.test(before) && /[:/@),?&]/u.test(after) && /^[A-Z_][A-Z0-9_]+$/u.test(name);
+    if (env[name] !== undefined || isPart) names.push(name);
+  }
+  return names;
+}
+
 /** The value with its variables put in; `encode` is applied to them alone. */
 export function fill(template: Template, encode: (value: string) => string = (value) => value): string {
   return template.map((part) => (part.type === 'text' ? part.text : encode(part.value))).join('');

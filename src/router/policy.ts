@@ -1,5 +1,6 @@
 // The policy of a backend in topology.yml: which types it is for. Used by topology.ts.
 
+import { isBuiltInGroup } from './built-in.ts';
 import type { RuleMatch } from './rules.ts';
 import type { Fields, Located, TopologyReader } from './topology-reader.ts';
 
@@ -59,6 +60,13 @@ function readCustomResource(reader: TopologyReader, fields: Fields): PolicyReadi
   const pinned = pinnedGroups[bare];
   if (pinned !== undefined) {
     reader.note(group.line, `Expected a group that may leave the default store, got ${bare}: ${pinned}`);
+    return undefined;
+  }
+  if (isBuiltInGroup(bare)) {
+    reader.note(
+      group.line,
+      `Expected a group of custom resources, got ${bare}, a built-in group: use prefix, as in prefix: { prefix: leases }`,
+    );
     return undefined;
   }
   if (!groupForm.test(bare)) {

@@ -1,7 +1,18 @@
 // Walks the tree of a YAML document and notes what is wrong, each with its line. Used by topology.ts; the only file that
 // knows the yaml package.
 
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node } from 'yaml';
+import {
+  isAlias,
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  parseDocument,
+  type Node,
+  type YAMLError,
+} from 'yaml';
+import { nearest } from './nearest.ts';
 
 export interface TopologyProblem {
   readonly path: string;
@@ -23,11 +34,31 @@ export interface Fields {
   readonly byName: ReadonlyMap<string, Node | null>;
   /** Line of each field's name. */
   readonly lines: ReadonlyMap<string, number>;
+  /** Fields that an unknown one was taken for. */
+  readonly misspelt: ReadonlySet<string>;
 }
+
+/** The names of a mapping's fields. */
+export interface Known {
+  readonly named: readonly string[];
+  /** Told apart only to say why they are refused; no message proposes them. */
+  readonly refused?: readonly string[];
+}
+
+const indentationErrors: readonly string[] = [
+  'BAD_INDENT',
+  'BLOCK_AS_IMPLICIT_KEY',
+  'MISSING_CHAR',
+  'MULTILINE_IMPLICIT_KEY',
+  'TAB_AS_INDENT',
+  'UNEXPECTED_TOKEN',
+];
 
 /** Reads nodes of one file and collects the problems found. */
 export class TopologyReader {
   readonly problems: TopologyProblem[] = [];
+  /** What is allowed but hardly meant. */
+  readonly warnings: TopologyProblem[] = [];
   readonly #path: string;
   readonly #lines = new LineCounter();
 
@@ -39,6 +70,10 @@ export class TopologyReader {
     this.problems.push({ path: this.#path, line, message });
   }
 
+  warn(line: number, message: string): void {
+    this.warnings.push({ path: this.#path, line, message });
+  }
+
   /** The document's root; undefined when it is empty or no YAML. */
   parse(text: string): Node | undefined {
     const document = parseDocument(text, {
@@ -47,7 +82,7 @@ export class TopologyReader {
       uniqueKeys: false,
     });
     for (const error of document.errors)
-      this.note(this.#lines.linePos(error.pos[0]).line, `Expected YAML, got: ${error.message}`);
+      this.note(this.#lines.linePos(error.pos[0]).line, yamlProblem(error, text));
     return document.errors.length > 0 ? undefined : (document.contents ?? undefined);
   }
 
@@ -57,28 +92,33 @@ export class TopologyReader {
   }
 
   /** A mapping with no fields but `known`, which messages call `what`. */
-  fields(node: Node | null, at: number, what: string, known: readonly string[]): Fields | undefined {
+  fields(node: Node | null, at: number, what: string, known: readonly string[] | Known): Fields | undefined {
+    const { named, refused = [] } = 'named' in known ? known : { named: known };
     if (!isMap(node)) {
       this.note(
         this.lineOf(node) || at,
-        `Expected ${what} with the fields ${known.join(', ')}, got ${kindOf(node)}`,
+        `Expected ${what} with the fields ${named.join(', ')}, got ${kindOf(node)}${indentationHint(node)}`,
       );
       return undefined;
     }
     const byName = new Map<string, Node | null>();
     const lines = new Map<string, number>();
+    const misspelt = new Set<string>();
     for (const { key, value } of node.items) {
       const name = isScalar(key) ? String(key.value) : 'a field that is no text';
       const line = this.lineOf(key as Node);
-      if (!known.includes(name))
-        this.note(line, `Expected one of the fields ${known.join(', ')} in ${what}, got ${name}`);
-      else if (byName.has(name)) this.note(line, `Expected ${name} once in ${what}, got it again`);
+      if (!named.includes(name) && !refused.includes(name)) {
+        const meant = nearest(name, named);
+        if (meant !== undefined) misspelt.add(meant);
+        const hint = meant === undefined ? '' : `: did you mean ${meant}?`;
+        this.note(line, `Expected one of the fields ${named.join(', ')} in ${what}, got ${name}${hint}`);
+      } else if (byName.has(name)) this.note(line, `Expected ${name} once in ${what}, got it again`);
       else {
         byName.set(name, value as Node | null);
         lines.set(name, line);
       }
     }
-    return { line: this.lineOf(node), byName, lines };
+    return { line: this.lineOf(node), byName, lines, misspelt };
   }
 
   /** A list's elements. */
@@ -108,6 +148,17 @@ export class TopologyReader {
     this.note(line, `Expected ${name} to be a single value, got ${kindOf(node)}`);
     return undefined;
   }
+}
+
+/** A field whose fields stand too far left has nothing in it. */
+function indentationHint(node: Node | null | undefined): string {
+  return kindOf(node) === 'nothing' ? ': check the indentation below it' : '';
+}
+
+function yamlProblem({ code, message }: YAMLError, text: string): string {
+  if (code === 'MULTIPLE_DOCS') return `Expected one YAML document, got ${parseAllDocuments(text).length}`;
+  const hint = indentationErrors.includes(code) ? ': check the indentation' : '';
+  return `Expected YAML, got: ${message}${hint}`;
 }
 
 function kindOf(node: Node | null | undefined): string {

@@ -143,7 +143,9 @@ const broken: readonly (readonly [what: string, text: string, problems: readonly
   [
     'unknown field',
     'defaults: x',
-    ['t.yml:1: Expected one of the fields default, backends in the topology, got defaults'],
+    [
+      't.yml:1: Expected one of the fields default, backends in the topology, got defaults: did you mean default?',
+    ],
   ],
   ['no mapping', '- x', ['t.yml:1: Expected the topology with the fields default, backends, got a list']],
   [
@@ -272,7 +274,7 @@ test('refused: a file that is not there', (t) => {
   const error = t.throws(() => loadTopology({ path: '/no/such.yml', env: {} }), {
     instanceOf: TopologyError,
   });
-  t.is(error?.message, '/no/such.yml: Expected a file that can be read, got ENOENT');
+  t.is(error?.message, '/no/such.yml: Expected a file that can be read, got no such file');
 });
 
 test('refused: a flag, by its name', (t) => {

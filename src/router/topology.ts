@@ -2,12 +2,13 @@
 // format is told in topology/README.md. Every problem of a file is found in one go, each with its line.
 
 import { readFileSync } from 'node:fs';
+import { fileReason } from '../lib/file-reason.ts';
 import type { Backend, BackendTls, ConnectionPool } from '../store/store.ts';
 import { EndpointError, parseEndpoint, type Endpoint } from './endpoint.ts';
-import { readTemplate } from './environment.ts';
+import { bareVariables, readTemplate } from './environment.ts';
 import { readMatch, ruleName } from './policy.ts';
-import type { Rule } from './rules.ts';
-import { readPool, readTls } from './backend-options.ts';
+import type { Rule, RuleMatch } from './rules.ts';
+import { checkUrlFiles, readPool, readTls, type FileCheck } from './backend-options.ts';
 import { TopologyReader, type Fields, type Located, type TopologyProblem } from './topology-reader.ts';
 
 /** Name of the default store. */
@@ -26,6 +27,10 @@ export interface Topology {
   readonly rules: readonly Rule[];
   /** Name of the opened store by the name of each backend, `default` included. */
   readonly storeNames: ReadonlyMap<string, string>;
+  /** What names the default store; `nothing`: it is the embedded one because neither flag nor file does. */
+  readonly defaultFrom: 'flag' | 'file' | 'nothing';
+  /** What is allowed but hardly meant, as "PATH:LINE: …". */
+  readonly warnings: readonly string[];
 }
 
 /** The file cannot be used; the message has one line for each problem. Exit code 2. */
@@ -34,28 +39,33 @@ export class TopologyError extends Error {
   readonly problems: readonly TopologyProblem[];
   constructor(problems: readonly TopologyProblem[]) {
     const sorted = problems.toSorted((a, b) => a.line - b.line);
-    super(
-      sorted.map(({ path, line, message }) => `${path}${line > 0 ? `:${line}` : ''}: ${message}`).join('\n'),
-    );
+    super(sorted.map(showProblem).join('\n'));
     this.problems = sorted;
   }
+}
+
+function showProblem({ path, line, message }: TopologyProblem): string {
+  return `${path}${line > 0 ? `:${line}` : ''}: ${message}`;
 }
 
 export interface TopologyOptions {
   readonly env: NodeJS.ProcessEnv;
   /** From the flag; wins over the file's `default`. */
   readonly defaultEndpoint?: string;
+  /** Whether TLS files must be there; `checked` when a file is loaded, `unchecked` when a text is parsed. */
+  readonly files?: FileCheck;
 }
 
 /** Reads and checks the file at `path`; without a path there are no rules. @throws TopologyError */
-export function loadTopology({ path, ...options }: TopologyOptions & { readonly path?: string }): Topology {
+export function loadTopology({ path, ...given }: TopologyOptions & { readonly path?: string }): Topology {
+  const options = { files: 'checked', ...given } as const;
   if (path === undefined) return parseTopology('', options);
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new TopologyError([{ path, line: 0, message: `Expected a file that can be read, got ${reason}` }]);
+    const message = `Expected a file that can be read, got ${fileReason(error)}`;
+    throw new TopologyError([{ path, line: 0, message }]);
   }
   return parseTopology(text, { ...options, path });
 }
@@ -63,10 +73,10 @@ export function loadTopology({ path, ...options }: TopologyOptions & { readonly 
 /** Checks the text of a topology file. @throws TopologyError */
 export function parseTopology(
   text: string,
-  { path, env, defaultEndpoint }: TopologyOptions & { readonly path?: string },
+  { path, env, defaultEndpoint, files = 'unchecked' }: TopologyOptions & { readonly path?: string },
 ): Topology {
   const reader = new TopologyReader(path ?? '--default-endpoint');
-  const builder = new Builder(reader, env);
+  const builder = new Builder(reader, env, files);
   const root = reader.parse(text);
   const fields =
     root === undefined ? undefined : reader.fields(root, 1, 'the topology', ['default', 'backends']);
@@ -82,11 +92,22 @@ export function parseTopology(
     }
   }
   if (reader.problems.length > 0 || defaultBackend === undefined) throw new TopologyError(reader.problems);
-  return { path, default: defaultBackend, ...builder.result() };
+  const fromFile = fields?.byName.has('default') === true ? 'file' : 'nothing';
+  return {
+    path,
+    default: defaultBackend,
+    ...builder.result(),
+    defaultFrom: defaultEndpoint === undefined ? fromFile : 'flag',
+    warnings: reader.warnings.map(showProblem),
+  };
 }
 
-const policies = ['customresource', 'prefix', 'namespace', 'regexp'];
-const backendFields = ['name', 'endpoint', ...policies, 'backendTLS', 'connectionPool'];
+const policies = ['customresource', 'prefix'];
+const refusedPolicies = ['namespace', 'regexp'];
+const backendFields = {
+  named: ['name', 'endpoint', ...policies, 'backendTLS', 'connectionPool'],
+  refused: refusedPolicies,
+};
 const storeNameForm = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$/u;
 
 interface Opened {
@@ -103,9 +124,12 @@ class Builder {
   readonly #storeNames = new Map([[defaultStoreName, defaultStoreName]]);
   readonly #byIdentity = new Map<string, Opened>();
 
-  constructor(reader: TopologyReader, env: NodeJS.ProcessEnv) {
+  readonly #files: FileCheck;
+
+  constructor(reader: TopologyReader, env: NodeJS.ProcessEnv, files: FileCheck) {
     this.#reader = reader;
     this.#env = env;
+    this.#files = files;
   }
 
   result() {
@@ -130,7 +154,7 @@ class Builder {
         ? reader.fields(node, line, 'default', ['endpoint', 'backendTLS', 'connectionPool'])
         : undefined;
       written = isMapping ? options && reader.text(options, 'endpoint') : reader.text(fields, 'default');
-      if (options !== undefined && !options.byName.has('endpoint') && flag === undefined)
+      if (options !== undefined && flag === undefined && !has(options, 'endpoint'))
         reader.note(line, 'Expected endpoint in default, got none');
       // The problem is noted.
       if (written === undefined && flag === undefined) return undefined;
@@ -140,7 +164,10 @@ class Builder {
         ? this.#endpoint(written ?? { value: fallbackEndpoint, line: 0 })
         : this.#flagEndpoint(flag);
     if (endpoint === undefined) return undefined;
-    const backend = this.#backend(defaultStoreName, endpoint, options);
+    const backend = this.#backend(defaultStoreName, endpoint, {
+      fields: options,
+      line: written?.line ?? line,
+    });
     this.#byIdentity.set(endpoint.identity, { backend, line });
     return backend;
   }
@@ -149,24 +176,27 @@ class Builder {
   add(fields: Fields): void {
     const reader = this.#reader;
     const located = reader.text(fields, 'endpoint');
-    if (!fields.byName.has('endpoint')) reader.note(fields.line, 'Expected endpoint in a backend, got none');
+    if (!has(fields, 'endpoint')) reader.note(fields.line, 'Expected endpoint in a backend, got none');
     const endpoint = located && this.#endpoint(located);
-    const given = policies.filter((policy) => fields.byName.has(policy));
-    if (given.length !== 1) {
+    const given = [...policies, ...refusedPolicies].filter((policy) => fields.byName.has(policy));
+    const isMisspelt = given.length === 0 && policies.some((policy) => fields.misspelt.has(policy));
+    if (given.length !== 1 && !isMisspelt) {
       const got = given.length === 0 ? 'none' : given.join(' and ');
       reader.note(fields.line, `Expected one of customresource and prefix in a backend, got ${got}`);
     }
     const policy = given[0];
     if (policy === undefined || given.length > 1) return;
     const read = readMatch(reader, fields, policy);
-    const name = this.#name(fields, read?.name, read && ruleName(read.match));
+    const shadowing = read && this.#shadowing(read.match);
+    if (read !== undefined && shadowing !== undefined) this.#noteShadowed(fields.line, read.match, shadowing);
+    // A name that is made of the rule clashes with that of the same rule, which nobody typed.
+    const isTwin = shadowing !== undefined && !fields.byName.has('name') && read?.name === undefined;
+    const name = isTwin ? undefined : this.#name(fields, read?.name, read && ruleName(read.match));
     if (read === undefined || name === undefined || endpoint === undefined) return;
-    const backend = this.#backend(name, endpoint, fields);
+    const backend = this.#backend(name, endpoint, { fields, line: located?.line ?? fields.line });
     const store = this.#share(backend, endpoint, fields);
     this.#storeNames.set(name, store);
-    const rule: Rule = { name, store, line: fields.line, match: read.match };
-    this.#noteShadowed(rule);
-    this.#rules.push(rule);
+    this.#rules.push({ name, store, line: fields.line, match: read.match });
   }
 
   /** The name at the backend or in its policy, else one made of the rule. */
@@ -190,7 +220,11 @@ class Builder {
     const before = name === defaultStoreName ? 0 : this.#names.get(name);
     if (before !== undefined) {
       const where = before === 0 ? 'the default store' : `the backend in line ${before}`;
-      reader.note(line, `Expected a name of its own for each backend, got ${name}, the name of ${where}`);
+      const hint = given === undefined ? ' (made of the rule: give the backend another by name)' : '';
+      reader.note(
+        line,
+        `Expected a name of its own for each backend, got ${name}, the name of ${where}${hint}`,
+      );
       return undefined;
     }
     this.#names.set(name, fields.line);
@@ -198,6 +232,8 @@ class Builder {
   }
 
   #endpoint({ value, line }: Located<string>): Endpoint | undefined {
+    for (const name of bareVariables(value, this.#env))
+      this.#reader.warn(line, `a literal $${name}; did you mean \${${name}}?`);
     return this.#parse(value, this.#env, (message) => this.#reader.note(line, message));
   }
 
@@ -220,9 +256,15 @@ class Builder {
     }
   }
 
-  #backend(name: string, { engine, url, displayUrl }: Endpoint, fields: Fields | undefined): Backend {
+  #backend(
+    name: string,
+    { engine, url, displayUrl }: Endpoint,
+    { fields, line }: { readonly fields: Fields | undefined; readonly line: number },
+  ): Backend {
     const reader = this.#reader;
-    const tls: BackendTls | undefined = fields && readTls(reader, fields, this.#env, engine);
+    const context = { env: this.#env, files: this.#files, engine, url };
+    checkUrlFiles(url, context, (message) => reader.note(line, message));
+    const tls: BackendTls | undefined = fields && readTls(reader, fields, context);
     const pool: ConnectionPool = fields === undefined ? {} : readPool(reader, fields, engine);
     return { name, engine, url, displayUrl, pool, ...(tls === undefined ? {} : { tls }) };
   }
@@ -245,18 +287,30 @@ class Builder {
     return name;
   }
 
-  #noteShadowed({ line, match }: Rule): void {
-    const before = this.#rules.find(({ match: earlier }) =>
+  /** The earlier rule that takes all types of `match`. */
+  #shadowing(match: RuleMatch): Rule | undefined {
+    return this.#rules.find(({ match: earlier }) =>
       earlier.type === 'prefix'
         ? match.type === 'prefix' && earlier.root === match.root
         : match.type === 'customresource' &&
           earlier.group === match.group &&
           (earlier.kind === undefined || earlier.kind === match.kind),
     );
-    if (before === undefined) return;
+  }
+
+  #noteShadowed(line: number, match: RuleMatch, before: Rule): void {
+    const isSame =
+      match.type === 'prefix' || (before.match.type !== 'prefix' && before.match.kind === match.kind);
     this.#reader.note(
       line,
-      `Expected a rule that can match, got one for types that ${before.name} (line ${before.line}) takes already`,
+      isSame
+        ? `Expected a rule for types of its own, got the same types as line ${before.line}`
+        : `Expected a rule that can match, got one for types that ${before.name} (line ${before.line}) takes already`,
     );
   }
+}
+
+/** Whether the field is there, if misspelt. */
+function has(fields: Fields, name: string): boolean {
+  return fields.byName.has(name) || fields.misspelt.has(name);
 }
