@@ -185,6 +185,9 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
   }
   const { config, topology } = prepare(args, io);
   const logger = createLogger({ level: config.logLevel, format: config.logFormat });
+  for (const warning of topology.warnings) logger.warn('topology may not mean what it says', { warning });
+  if (topology.path !== undefined && topology.defaultFrom === 'nothing')
+    logger.warn('topology has no default, embedded SQLite is used', { store: topology.default.displayUrl });
   const broken = (error: unknown) => {
     logger.error('a bug in switchyard was met, the process ends rather than serve wrong data', {
       error,
