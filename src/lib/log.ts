@@ -24,16 +24,27 @@ export interface LoggerOptions {
 
 const severity: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
-/** Errors become their message with the chain of causes; bigints become decimal strings. */
+const causesMax = 8;
+
+/** The messages of `error` and its causes, each thing said once: drivers and adapters repeat what they wrap. */
+export function errorText(error: Error): string {
+  const messages: string[] = [];
+  let next: unknown = error;
+  for (let depth = 0; depth < causesMax && next instanceof Error; depth++, next = next.cause) {
+    const message = next.message || next.name;
+    if (messages.some((said) => said.includes(message))) continue;
+    // `14 UNAVAILABLE: no leader` says all of `no leader` before it.
+    if (messages.length > 0 && message.includes(messages.at(-1)!)) messages.pop();
+    messages.push(message);
+  }
+  return messages.join(': ');
+}
+
+/** Errors become their text; bigints become decimal strings. */
 function plain(value: unknown): unknown {
   if (typeof value === 'bigint') return value.toString();
   if (Buffer.isBuffer(value)) return value.toString('latin1');
-  if (!(value instanceof Error)) return value;
-  const messages: string[] = [];
-  for (let error: unknown = value; error instanceof Error && messages.length < 8; error = error.cause) {
-    messages.push(error.message || error.name);
-  }
-  return messages.join(': ');
+  return value instanceof Error ? errorText(value) : value;
 }
 
 /** A logger that writes one line per call. */

@@ -11,8 +11,8 @@ import type {
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
 import { MalformedMessageError } from '../etcd/wire.ts';
 import { InvariantError } from '../lib/invariant.ts';
-import type { Logger } from '../lib/log.ts';
 import { RawStatusError, type RawMetadata } from '../store/store.ts';
+import type { FailureLevel, FailureLog } from './failure-log.ts';
 import type { RpcMetrics } from './metrics.ts';
 
 /** Bytes of one stream that may be on their way to a client that is slow to take them, one message aside. */
@@ -44,7 +44,7 @@ export type ServerStreamHandler = (
 ) => Promise<void>;
 
 export interface CallOptions {
-  readonly logger: Logger;
+  readonly failures: FailureLog;
   readonly metrics: RpcMetrics;
   /** Aborted when the server drains: streams end with `etcdserver: server stopped`. */
   readonly shutdown: AbortSignal;
@@ -79,7 +79,7 @@ export function statusOf(error: unknown): Status {
 }
 
 /** Error for what a person must look at, warn for what heals itself, debug for what the client did. */
-function logLevel(code: number): 'debug' | 'warn' | 'error' {
+function logLevel(code: number): FailureLevel {
   switch (code) {
     case grpcCode.internal:
     case grpcCode.unknown:
@@ -103,7 +103,7 @@ function textMetadata(metadata: Metadata): RawMetadata {
   return text;
 }
 
-/** Makes adapters that share a logger, the counters and the shutdown signal. */
+/** Makes adapters that share a log, the counters and the shutdown signal. */
 export class CallAdapters {
   readonly #options: CallOptions;
   #streamsOpen = 0;
@@ -227,9 +227,7 @@ export class CallAdapters {
       ? { code: grpcCode.canceled, details: 'the call was canceled' }
       : statusOf(error);
     this.#options.metrics.finished(method, status.code, performance.now() - started);
-    const cause = error instanceof Error && error.cause !== undefined ? { cause: error.cause } : {};
-    const fields = { method, code: status.code, error, ...cause };
-    this.#options.logger[logLevel(status.code)]('call failed', fields);
+    this.#options.failures.failed(logLevel(status.code), { method, code: status.code, error });
     if (error instanceof InvariantError) this.#options.onBroken(error);
     return status;
   }

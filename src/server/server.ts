@@ -13,6 +13,7 @@ import type { Router } from '../router/router.ts';
 import { createAuthService } from './auth.ts';
 import { CallAdapters } from './call.ts';
 import { createClusterService } from './cluster.ts';
+import { FailureLog } from './failure-log.ts';
 import { createHealthService } from './health.ts';
 import { createHttpHandler, listenHttp, type HttpListener } from './http.ts';
 import { createKvService } from './kv.ts';
@@ -183,8 +184,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const clientUrls = [...options.advertiseClientUrls];
   const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
   const metrics = new RpcMetrics();
+  const failures = new FailureLog({ logger, clock });
   const adapters = new CallAdapters({
-    logger,
+    failures,
     metrics,
     shutdown: shutdown.signal,
     onBroken: options.onBroken,
@@ -193,6 +195,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const grpc = createGrpcServer(options, parts);
   const release = () => {
     grpc.forceShutdown();
+    failures.flush();
     readiness.close();
     tls?.close();
   };
