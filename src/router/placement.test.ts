@@ -106,13 +106,21 @@ test('an edit of the topology never hides an object', async (t) => {
     await until(() => router.mismatches().length === 1, 'a mismatch');
     await router.close();
   }
-  const { router } = testRouter(topologyOf([byGroup('other')]), [first, other]);
+  const { router, lines } = testRouter(topologyOf([byGroup('other')]), [first, other]);
   const error = await t.throwsAsync(at(router, orders));
   t.is(
     error?.message,
     'switchyard: shop.example.com/orders lives in store shop by its placement record, and the topology has no backend of that name',
   );
   t.like(error, { reason: 'timeout' });
+  t.deepEqual(router.unserved(), [{ root: 'shop.example.com/orders', store: 'shop' }]);
+  await until(() => router.mismatches().length === 1, 'a mismatch');
+  const told = lines.filter(({ level }) => level === 'warn' || level === 'error');
+  t.like(told[0], {
+    level: 'error',
+    message: 'the store of a type is not in the topology; its requests fail',
+  });
+  t.is(told.length, 1);
   await router.close();
 });
 

@@ -23,6 +23,13 @@ export interface PlacementMismatch {
   readonly wished: string;
 }
 
+/** A type whose placement record names a store that is not in the topology, or names none that can be read. */
+export interface UnservedType {
+  readonly root: string;
+  /** What the record names; `unreadable` where that cannot be read. */
+  readonly store: string;
+}
+
 /** Told when a type is found to live elsewhere than requests for it went before; undefined: in no store that is open. */
 export type MoveListener = (root: string, store: Store | undefined) => void;
 
@@ -49,6 +56,8 @@ export class Placements {
   readonly #routes = new Map<string, Store>();
   readonly #underWay = new Map<string, Promise<Store>>();
   readonly #mismatches = new Map<string, PlacementMismatch>();
+  /** By root, the store that the log has named as missing. */
+  readonly #unservedTold = new Map<string, string>();
   readonly #loaded = Promise.withResolvers<void>();
   #isLoaded = false;
   readonly #closed = new AbortController();
@@ -110,6 +119,14 @@ export class Placements {
 
   mismatches(): readonly PlacementMismatch[] {
     return [...this.#mismatches.values()].toSorted((a, b) => (a.root < b.root ? -1 : 1));
+  }
+
+  /** Types whose requests all fail, because their store is not open here. */
+  unserved(): readonly UnservedType[] {
+    const found: UnservedType[] = [];
+    for (const [root, record] of this.#records)
+      if (this.#openStoreOf(record) === undefined) found.push({ root, store: record.store ?? 'unreadable' });
+    return found.toSorted((a, b) => (a.root < b.root ? -1 : 1));
   }
 
   /** Types recorded outside the default store, with the names of their stores. @throws EtcdError timeout. */
@@ -201,9 +218,13 @@ export class Placements {
     return store === undefined ? undefined : this.#options.topology.storeNames.get(store);
   }
 
-  #storeOf(record: PlacementRecord): Store {
+  #openStoreOf(record: PlacementRecord): Store | undefined {
     const name = this.#nameOf(record);
-    const store = name === undefined ? undefined : this.#options.stores.get(name);
+    return name === undefined ? undefined : this.#options.stores.get(name);
+  }
+
+  #storeOf(record: PlacementRecord): Store {
+    const store = this.#openStoreOf(record);
     if (store !== undefined) return store;
     if (record.store === undefined)
       throw unavailable(`the placement record of ${record.root} cannot be read`);
@@ -267,8 +288,7 @@ export class Placements {
   /** Before the first list nothing was routed, so nothing has moved. */
   #tellMove(record: KnownRecord): void {
     if (!this.#isLoaded) return;
-    const name = this.#nameOf(record);
-    const store = name === undefined ? undefined : this.#options.stores.get(name);
+    const store = this.#openStoreOf(record);
     for (const listener of this.#moveListeners) listener(record.root, store);
   }
 
@@ -295,6 +315,8 @@ export class Placements {
   async #assess(root: string): Promise<void> {
     const { logger } = this.#options;
     const record = this.#records.get(root);
+    const unserved = record !== undefined && this.#openStoreOf(record) === undefined;
+    this.#tellUnserved(root, unserved ? (record.store ?? 'unreadable') : undefined);
     const recorded = record && (this.#nameOf(record) ?? record.store ?? 'unreadable');
     let wished: string;
     try {
@@ -314,12 +336,28 @@ export class Placements {
       return;
     }
     this.#mismatches.set(root, { root, recorded, wished });
-    if (before?.recorded !== recorded || before.wished !== wished)
+    if (!unserved && (before?.recorded !== recorded || before.wished !== wished))
       logger.warn('type lives elsewhere than the topology wishes and stays there', {
         type: root,
         recorded,
         wished,
       });
+  }
+
+  /** Logs when that changes: `store` is the one that is not in the topology. */
+  #tellUnserved(root: string, store: string | undefined): void {
+    const before = this.#unservedTold.get(root);
+    if (before === store) return;
+    if (store === undefined) {
+      this.#unservedTold.delete(root);
+      this.#options.logger.info('type is served again', { type: root });
+      return;
+    }
+    this.#unservedTold.set(root, store);
+    this.#options.logger.error('the store of a type is not in the topology; its requests fail', {
+      type: root,
+      store,
+    });
   }
 
   /** The outcome of `work`, for as long as the caller waits and the bound allows. */

@@ -16,10 +16,10 @@ import type { Logger } from '../lib/log.ts';
 import type { Store } from '../store/store.ts';
 import { createClassifier, showRange, type Classifier } from './classify.ts';
 import { Compaction } from './compaction.ts';
-import { Placements, type PlacementMismatch } from './placement.ts';
+import { Placements, type PlacementMismatch, type UnservedType } from './placement.ts';
 import type { Topology } from './topology.ts';
 
-export type { PlacementMismatch } from './placement.ts';
+export type { PlacementMismatch, UnservedType } from './placement.ts';
 
 export interface Router {
   /** The store that holds every key of the range. @throws EtcdError crossStore naming the stores; timeout when that cannot be known now. */
@@ -37,6 +37,8 @@ export interface Router {
    */
   noteCompactTxn(revision: Revision): Promise<void>;
   mismatches(): readonly PlacementMismatch[];
+  /** Types whose requests all fail, because the store that their record names is not open here. */
+  unserved(): readonly UnservedType[];
   /**
    * Calls `listener` when a type is found to live elsewhere than before, with the ranges of its keys and its store (undefined: one
    * that is not open); a watch on another store would wait for ever. Answers the function that ends the calls.
@@ -133,6 +135,10 @@ class TypeRouter implements Router {
 
   mismatches(): readonly PlacementMismatch[] {
     return this.#parts.placements.mismatches();
+  }
+
+  unserved(): readonly UnservedType[] {
+    return this.#parts.placements.unserved();
   }
 
   onMove(listener: (ranges: readonly KeyRange[], store: Store | undefined) => void): () => void {

@@ -5,7 +5,7 @@ import { createServer, type RequestListener, type Server, type ServerResponse } 
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
-import type { RpcMetrics } from './metrics.ts';
+import { metricHead, type RpcMetrics } from './metrics.ts';
 import type { Readiness, StoreHealth } from './readiness.ts';
 import { emulatedEtcdVersion } from '../etcd/version.ts';
 
@@ -38,10 +38,13 @@ function checkLine({ store, failure }: StoreHealth): string {
   return failure === undefined ? `[+]${about} ok` : `[-]${about} failed: ${failure}`;
 }
 
-async function readyz({ readiness, draining }: HttpOptions): Promise<Answer> {
+async function readyz({ readiness, router, draining }: HttpOptions): Promise<Answer> {
   const found = await readiness.check();
-  const failing = draining() || found.some((health) => health.failure !== undefined);
+  const unserved = router.unserved();
+  const failing = draining() || unserved.length > 0 || found.some((health) => health.failure !== undefined);
   const lines = found.map(checkLine);
+  for (const { root, store } of unserved)
+    lines.push(`[-]type ${root} failed: its store ${store} is not in the topology`);
   if (draining()) lines.push('[-]switchyard failed: stopping');
   lines.push(failing ? 'readyz check failed' : 'ok');
   return text(failing ? 503 : 200, `${lines.join('\n')}\n`);
@@ -62,25 +65,43 @@ async function version({ readiness, version: own }: HttpOptions): Promise<Answer
   return json(200, { etcdserver, etcdcluster, switchyard: own });
 }
 
-function metrics({ metrics: rpc, readiness, router }: HttpOptions): Answer {
-  const lines = ['# TYPE switchyard_store_up gauge'];
+/** A value between the quotes of a label. */
+function label(value: string): string {
+  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+}
+
+function metrics({ metrics: rpc, readiness, router, version: own }: HttpOptions): Answer {
+  const lines = [
+    ...metricHead('switchyard_build_info', 'gauge', 'The running version; always 1.'),
+    `switchyard_build_info{version="${own}"} 1`,
+    ...metricHead('switchyard_store_up', 'gauge', 'Whether the store answered when it was last asked.'),
+  ];
   for (const { store, failure } of readiness.latest()) {
     lines.push(
       `switchyard_store_up{store="${store.name}",engine="${store.engine}"} ${failure === undefined ? 1 : 0}`,
     );
   }
-  for (const [name, field] of [
-    ['switchyard_store_revision', 'revision'],
-    ['switchyard_store_bytes', 'dbSize'],
+  for (const [name, field, help] of [
+    ['switchyard_store_revision', 'revision', 'The latest revision of the store.'],
+    ['switchyard_store_bytes', 'dbSize', 'Size of the store, as it tells itself.'],
   ] as const) {
-    lines.push(`# TYPE ${name} gauge`);
+    lines.push(...metricHead(name, 'gauge', help));
     for (const { store, status } of readiness.latest()) {
       if (status !== undefined) lines.push(`${name}{store="${store.name}"} ${status[field]}`);
     }
   }
-  lines.push('# TYPE switchyard_placement_mismatch gauge');
+  const mismatch = 'switchyard_placement_mismatch';
+  lines.push(
+    ...metricHead(mismatch, 'gauge', 'Types that live elsewhere than the topology wishes; always 1.'),
+  );
   for (const { root, recorded, wished } of router.mismatches())
-    lines.push(`switchyard_placement_mismatch{root="${root}",recorded="${recorded}",wished="${wished}"} 1`);
+    lines.push(
+      `${mismatch}{root="${label(root)}",recorded="${label(recorded)}",wished="${label(wished)}"} 1`,
+    );
+  const unserved = 'switchyard_type_unserved';
+  lines.push(...metricHead(unserved, 'gauge', 'Types whose store is not in the topology; always 1.'));
+  for (const { root, store } of router.unserved())
+    lines.push(`${unserved}{root="${label(root)}",store="${label(store)}"} 1`);
   return text(200, `${rpc.render()}${lines.join('\n')}\n`);
 }
 

@@ -55,6 +55,36 @@ test('http: /readyz names the store that fails and why, /livez and /health do no
   t.regex(metrics, /^switchyard_placement_mismatch\{root="example.com\/things",.*\} 1$/m);
 });
 
+test('http: /readyz and /metrics name types whose store is not in the topology', async (t) => {
+  const unserved = () => [{ root: 'example.com/things', store: 'gone' }];
+  const gateway = await TestGateway.start({ ...memoryRouter(new MemoryStore('default')), unserved });
+  t.teardown(() => gateway.close());
+  const [url] = gateway.server.metricsUrls;
+  const response = await fetch(`${url}/readyz`);
+  t.is(response.status, 503);
+  t.regex(await response.text(), /^\[-\]type example\.com\/things failed: its store gone is not in/m);
+  t.is((await fetch(`${url}/health`)).status, 200);
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  t.regex(metrics, /^switchyard_type_unserved\{root="example\.com\/things",store="gone"\} 1$/m);
+});
+
+test('http: /metrics explains every metric and names codes as gRPC does', async (t) => {
+  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default')));
+  t.teardown(() => gateway.close());
+  await gateway.unary('KV/Range', someRange);
+  await t.throwsAsync(gateway.unary('KV/Range', encodeRangeRequest(rangeRequest(Buffer.alloc(0)))));
+  const metrics = await (await fetch(`${gateway.server.metricsUrls[0]}/metrics`)).text();
+  t.regex(metrics, /^switchyard_build_info\{version="0\.0\.0"\} 1$/m);
+  t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="OK"\} 1$/m);
+  t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="InvalidArgument"\} 1$/m);
+  t.regex(metrics, /^process_start_time_seconds \d{10}/m);
+  const typed = [...metrics.matchAll(/^# TYPE (\w+)/gmu)].map(([, name]) => name);
+  t.deepEqual(
+    [...metrics.matchAll(/^# HELP (\w+) \S/gmu)].map(([, name]) => name),
+    typed,
+  );
+});
+
 test('http: a store that hangs fails its check and does not hold up the answer', async (t) => {
   const hung = new MemoryStore('hung');
   hung.hold = new Promise(() => undefined);

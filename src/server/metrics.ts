@@ -14,7 +14,33 @@ interface Latency {
   count: number;
 }
 
-const codeNames = new Map<number, string>(Object.entries(grpcCode).map(([name, code]) => [code, name]));
+/** As gRPC writes them: `OK`, `InvalidArgument`. */
+const codeNames = new Map<number, string>(
+  Object.entries(grpcCode).map(([name, code]) => [
+    code,
+    code === grpcCode.ok ? 'OK' : name[0]!.toUpperCase() + name.slice(1),
+  ]),
+);
+/** Seconds since the epoch. */
+const startedAt = performance.timeOrigin / 1000;
+
+/** The lines that stand before the samples of a metric. */
+export function metricHead(name: string, type: 'counter' | 'gauge' | 'histogram', help: string): string[] {
+  return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`];
+}
+
+/** What collectors expect of any process. */
+function processMetrics(): string[] {
+  const { user, system } = process.cpuUsage();
+  return [
+    ...metricHead('process_resident_memory_bytes', 'gauge', 'Memory that the process holds.'),
+    `process_resident_memory_bytes ${process.memoryUsage.rss()}`,
+    ...metricHead('process_cpu_seconds_total', 'counter', 'Processor time that the process has used.'),
+    `process_cpu_seconds_total ${(user + system) / 1e6}`,
+    ...metricHead('process_start_time_seconds', 'gauge', 'When the process was started, since the epoch.'),
+    `process_start_time_seconds ${startedAt}`,
+  ];
+}
 
 /** Call counters. One instance per server. */
 export class RpcMetrics {
@@ -49,7 +75,11 @@ export class RpcMetrics {
 
   /** The Prometheus text of everything counted. */
   render(): string {
-    const lines = ['# TYPE switchyard_rpc_handled_total counter'];
+    const lines = metricHead(
+      'switchyard_rpc_handled_total',
+      'counter',
+      'Calls answered; streams count at their end.',
+    );
     for (const [method, codes] of this.#handled) {
       for (const [code, count] of codes) {
         lines.push(
@@ -57,7 +87,7 @@ export class RpcMetrics {
         );
       }
     }
-    lines.push('# TYPE switchyard_rpc_seconds histogram');
+    lines.push(...metricHead('switchyard_rpc_seconds', 'histogram', 'How long calls took.'));
     for (const [method, latency] of this.#latencies) {
       let below = 0;
       for (const [index, bound] of bucketsSeconds.entries()) {
@@ -68,17 +98,10 @@ export class RpcMetrics {
       lines.push(`switchyard_rpc_seconds_sum{method="${method}"} ${latency.sumSeconds}`);
       lines.push(`switchyard_rpc_seconds_count{method="${method}"} ${latency.count}`);
     }
-    lines.push('# TYPE switchyard_streams gauge');
+    lines.push(...metricHead('switchyard_streams', 'gauge', 'Streams that are open.'));
     for (const [method, count] of this.#streams)
       lines.push(`switchyard_streams{method="${method}"} ${count}`);
-    lines.push(
-      '# TYPE process_resident_memory_bytes gauge',
-      `process_resident_memory_bytes ${process.memoryUsage.rss()}`,
-    );
-    lines.push(
-      '# TYPE process_cpu_seconds_total counter',
-      `process_cpu_seconds_total ${process.cpuUsage().user / 1e6}`,
-    );
+    lines.push(...processMetrics());
     return `${lines.join('\n')}\n`;
   }
 }

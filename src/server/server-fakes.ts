@@ -273,6 +273,7 @@ export function memoryRouter(defaultStore: Store, rules: Readonly<Record<string,
     noteCompactTxn: async () => undefined,
     onMove: () => () => undefined,
     mismatches: () => [{ root: 'example.com/things', recorded: 'default', wished: 'other' }],
+    unserved: () => [],
     close: async () => undefined,
   };
 }
