@@ -103,3 +103,17 @@ test('config: help names every flag once', (t) => {
   t.is(help.match(/^ {2}--/gmu)?.length, 16);
   t.regex(help, /--listen-client-urls URL,… .*default http:\/\/127\.0\.0\.1:2379/);
 });
+
+test('config: an address needs its port, even where the scheme has one', (t) => {
+  const error = t.throws(() => read(['--listen-client-urls', 'http://localhost']), {
+    instanceOf: UsageError,
+  });
+  t.regex(error.message, /^Expected http:\/\/HOST:PORT .* got http:\/\/localhost$/);
+  t.throws(() => read(['--listen-client-urls', 'http://[::1]']), { instanceOf: UsageError });
+  t.is(read(['--listen-client-urls', 'http://localhost:80/']).listenClientUrls[0]!.port, 80);
+});
+
+test('config: the help of both flags about client certificates says that the authority is enough', (t) => {
+  t.regex(flagHelp(), /--trusted-ca-file .*clients without a certificate of it are refused/);
+  t.regex(flagHelp(), /--client-cert-auth .*already implied by --trusted-ca-file/);
+});

@@ -99,12 +99,12 @@ const flags = [
     name: 'trusted-ca-file',
     value: 'text',
     placeholder: 'FILE',
-    help: 'authority of client certificates (PEM); clients without one are refused',
+    help: 'authority of client certificates (PEM); clients without a certificate of it are refused',
   },
   {
     name: 'client-cert-auth',
     value: 'switch',
-    help: 'demand client certificates; needs --trusted-ca-file',
+    help: 'demand client certificates; needs, and is already implied by --trusted-ca-file',
   },
   {
     name: 'insecure-allow-remote',

@@ -17,7 +17,8 @@ export function parseListenUrl(text: string): ListenUrl | undefined {
   if (url.pathname !== '/' || url.search !== '' || url.username !== '' || url.hostname === '')
     return undefined;
   const scheme = url.protocol === 'https:' ? 'https' : 'http';
-  // The URL parser drops a scheme's own port.
+  // The URL parser drops a scheme's own port, and a forgotten port must not come to mean it.
+  if (!/:\d+\/?$/u.test(text)) return undefined;
   const port = url.port === '' ? (scheme === 'https' ? 443 : 80) : Number(url.port);
   const host = url.hostname.replace(/^\[(.*)\]$/u, '$1');
   return { scheme, host, port, text: listenText(scheme, host, port) };
