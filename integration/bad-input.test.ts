@@ -3,10 +3,12 @@
 
 import test from 'ava';
 import { spawn } from 'node:child_process';
+import { lookup } from 'node:dns/promises';
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Etcdctl, outcomeOf, type Outcome } from './etcdctl.ts';
@@ -117,6 +119,26 @@ test.serial("start: switchyard's own address as an etcd is refused", async (t) =
   const own = await runSwitchyard(['serve', '--default-endpoint', 'http://localhost:2379']);
   t.is(own.code, 2);
   t.regex(own.err, /Expected the address of an etcd for store default, got http:\/\/localhost:2379/);
+});
+
+test.serial("start: switchyard's own address under the name of the machine is refused", async (t) => {
+  const name = hostname();
+  const found = await lookup(name).catch(() => undefined);
+  if (found === undefined) return t.pass(`skipped: nobody knows the address of ${name}`);
+  const own = await runSwitchyard([
+    'serve',
+    '--listen-client-urls=http://0.0.0.0:2379',
+    '--insecure-allow-remote',
+    `--default-endpoint=http://${name}:2379`,
+  ]);
+  t.is(own.code, 2);
+  t.regex(own.err, /Expected the address of an etcd for store default, got http:.* switchyard's own/);
+});
+
+test.serial('start: a folder that cannot be written is named at once, exit code 1', async (t) => {
+  const { code, err } = await runSwitchyard(['serve', '--default-endpoint', 'sqlite:///dev/null/a/b.db']);
+  t.is(code, 1);
+  t.regex(err, /Expected a folder that can be written for store default, got \/dev\/null\/a/);
 });
 
 test.serial('start: an address in use is named, exit code 1', async (t) => {

@@ -5,16 +5,16 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
-import { isLoopback, isWildcard, parseListenUrl, type ListenUrl } from '../lib/listen-url.ts';
 import { createLogger, type Logger } from '../lib/log.ts';
 import { version } from '../lib/version.ts';
 import { createRouter, type Router } from '../router/router.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { memberIdOf, startServer, type RunningServer } from '../server/server.ts';
 import { TlsFileError } from '../server/tls-files.ts';
-import { openStore } from '../store/open.ts';
-import type { Backend, Store } from '../store/store.ts';
+import { checkFolder, openStore } from '../store/open.ts';
+import type { Store } from '../store/store.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
+import { ownAddressProblems } from './own-address.ts';
 
 /** What --help prints. */
 export function serveHelp(): string {
@@ -27,29 +27,6 @@ export function serveHelp(): string {
     '',
     'Each flag has a twin in the environment: SWITCHYARD_KEY_PREFIX for --key-prefix. A flag wins over its twin.',
   ].join('\n');
-}
-
-/** A store that is the gateway itself would send every request in a circle. */
-function checkNotOwnAddress(backends: readonly Backend[], own: readonly ListenUrl[]): void {
-  const same = (a: ListenUrl, b: ListenUrl) =>
-    a.port === b.port &&
-    (a.host === b.host ||
-      (isLoopback(a.host) && isLoopback(b.host)) ||
-      (isWildcard(b.host) && (isLoopback(a.host) || isWildcard(a.host))));
-  const problems: string[] = [];
-  for (const backend of backends) {
-    if (backend.engine !== 'etcd') continue;
-    for (const member of backend.url.split(',')) {
-      const url = parseListenUrl(member.trim());
-      const found = url === undefined ? undefined : own.find((candidate) => same(url, candidate));
-      if (found === undefined) continue;
-      problems.push(
-        `Expected the address of an etcd for store ${backend.name}, got ${member.trim()}, which is switchyard's own ` +
-          '(--listen-client-urls): give one of the two another port',
-      );
-    }
-  }
-  if (problems.length > 0) throw new UsageError(problems);
 }
 
 interface Stores {
@@ -94,6 +71,7 @@ async function start(
   logger: Logger,
   onBroken: (error: Error) => void,
 ): Promise<Gateway> {
+  await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
   const stores = openStores(topology, memberId, logger);
   const { keyPrefix } = config;
@@ -149,12 +127,16 @@ function stopSignal(logger: Logger): Promise<NodeJS.Signals> {
 /** The reason of the system in the words of someone who typed an address. */
 function startFailure(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const { code, address, port } = error as NodeJS.ErrnoException & { address?: string; port?: number };
+  const { code, syscall, address, port } = error as NodeJS.ErrnoException & {
+    address?: string;
+    port?: number;
+  };
   if (code === 'EADDRINUSE')
     return `Expected a free address, got ${address}:${port}: another program listens there`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
     return `Expected an address of this machine, got ${address ?? error.message}`;
-  if (code === 'EACCES') return `Expected an address this user may listen on, got ${address}:${port}`;
+  if (code === 'EACCES' && syscall === 'listen')
+    return `Expected an address this user may listen on, got ${address}:${port}`;
   return error.message;
 }
 
@@ -163,7 +145,7 @@ interface Prepared {
   readonly topology: Topology;
 }
 
-function prepare(args: readonly string[], io: Io): Prepared {
+async function prepare(args: readonly string[], io: Io): Promise<Prepared> {
   const logsTo = process.stderr.isTTY ? 'terminal' : 'elsewhere';
   const config = readConfig(args, io.env, { name: hostname(), logsTo });
   const { path, given } = config.topology;
@@ -173,7 +155,9 @@ function prepare(args: readonly string[], io: Io): Prepared {
     ...(config.defaultEndpoint === undefined ? {} : { defaultEndpoint: config.defaultEndpoint }),
     env: io.env,
   });
-  checkNotOwnAddress([topology.default, ...topology.backends], config.listenClientUrls);
+  const backends = [topology.default, ...topology.backends];
+  const problems = await ownAddressProblems(backends, config.listenClientUrls);
+  if (problems.length > 0) throw new UsageError(problems);
   return { config, topology };
 }
 
@@ -183,7 +167,7 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
     io.out(serveHelp());
     return exitCode.done;
   }
-  const { config, topology } = prepare(args, io);
+  const { config, topology } = await prepare(args, io);
   const logger = createLogger({ level: config.logLevel, format: config.logFormat });
   for (const warning of topology.warnings) logger.warn('topology may not mean what it says', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')

@@ -2,7 +2,6 @@
 // one write connection per file in this process; other processes are kept out by SQLite's own locks.
 
 import { Worker } from 'node:worker_threads';
-import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import {
   SqlFault,
@@ -15,6 +14,7 @@ import {
   type SqlValue,
 } from './dialect.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
+import { makeFolder } from '../lib/folder.ts';
 import { refuse } from './url.ts';
 
 // SQL
@@ -288,7 +288,7 @@ const engine: Engine = {
 async function createDatabase(options: DriverOptions): Promise<void> {
   const folder = dirname(parseSqliteUrl(options.url));
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
   } catch (cause) {
     throw new SqlFault(classifySqlite(cause), `Could not create the folder ${folder}`, { cause });
   }

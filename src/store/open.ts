@@ -1,7 +1,7 @@
 // From a backend of the topology to an opened store: the one place that names engines, dialects and the pool's defaults.
 // Opening never waits for a database: a store that cannot be reached fails its requests until it can.
 
-import { mkdirSync } from 'node:fs';
+import { access, constants } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Dialect, DriverOptions, PoolOptions } from '../dialect/dialect.ts';
 import { mysql } from '../dialect/mysql.ts';
@@ -9,6 +9,8 @@ import { postgres } from '../dialect/postgres.ts';
 import { parseSqliteUrl, sqlite } from '../dialect/sqlite.ts';
 import { emulatedEtcdVersion } from '../etcd/version.ts';
 import type { Clock } from '../lib/clock.ts';
+import { makeFolder } from '../lib/folder.ts';
+import { inTime } from '../lib/in-time.ts';
 import type { Logger } from '../lib/log.ts';
 import { openEtcdStore } from './etcd/etcd-store.ts';
 import { openSqlStore, type SqlStoreOptions } from './sql/sql-store.ts';
@@ -57,14 +59,43 @@ function dialectOf(engine: 'postgres' | 'mysql' | 'sqlite'): Dialect {
   }
 }
 
-/** Opens the store of `backend`. @throws Error when a TLS file cannot be read or the folder of an SQLite file cannot be made. */
+/** How long a start waits for the file system of its default store. */
+const folderTimeoutMs = 2_000;
+
+/** The folder of an SQLite store cannot be made or written. */
+export class FolderError extends Error {
+  override readonly name = 'FolderError';
+}
+
+/**
+ * Makes sure, as far as that can be known soon, that the folder of an SQLite store is there and can be written: without it a
+ * fresh start would only ever fail its requests. @throws FolderError
+ */
+export async function checkFolder({ name, engine, url }: Backend): Promise<void> {
+  if (engine !== 'sqlite') return;
+  const folder = dirname(parseSqliteUrl(url));
+  const check = async () => {
+    await makeFolder(folder);
+    await access(folder, constants.W_OK | constants.X_OK);
+  };
+  try {
+    await inTime(check(), folderTimeoutMs);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FolderError(
+      `Expected a folder that can be written for store ${name}, got ${folder} (${reason})`,
+      { cause },
+    );
+  }
+}
+
+/** Opens the store of `backend`. @throws Error when a TLS file cannot be read. */
 export function openStore(backend: Backend, options: OpenOptions): Store {
   const { name, url, tls, engine } = backend;
   const logger = options.logger.child({ store: name });
   const adoption = options.adoptLease === undefined ? {} : { adoptLease: options.adoptLease };
   if (engine === 'etcd')
     return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger, ...adoption });
-  if (engine === 'sqlite') mkdirSync(dirname(parseSqliteUrl(url)), { recursive: true });
   return openSqlStore({
     name,
     dialect: dialectOf(engine),
