@@ -14,6 +14,7 @@ import {
 } from '@grpc/grpc-js';
 import { readFileSync } from 'node:fs';
 import { etcdErrors } from '../../etcd/errors.ts';
+import { inTime } from '../../lib/in-time.ts';
 import type { Logger } from '../../lib/log.ts';
 import { RawStatusError, type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
 import { EtcdRawStream } from './raw-stream.ts';
@@ -22,6 +23,8 @@ import { EtcdRawStream } from './raw-stream.ts';
 const probeMethod = '/etcdserverpb.Maintenance/Status';
 /** How long a call waits for a member to be connected. */
 const connectWaitMs = 3_000;
+/** How long a call that has failed waits for the reason, which is for the log. */
+const reasonWaitMs = 100;
 const reconnectBackoffMsMin = 100;
 const reconnectBackoffMsMax = 2_000;
 /** etcd permits pings from 5 s on (`--grpc-keepalive-min-time`), and only while a call is open. */
@@ -61,6 +64,9 @@ export class EtcdConnection {
   /** Shared by all calls that wait. */
   #connecting: Promise<void> | undefined;
   #unreachable = false;
+  /** Why no member could be reached when that was last tried. */
+  #reason: string | undefined;
+  #closed = false;
 
   constructor(options: ConnectionOptions) {
     this.#logger = options.logger;
@@ -104,6 +110,7 @@ export class EtcdConnection {
   }
 
   close(): void {
+    this.#closed = true;
     for (const member of this.#members) member.close();
   }
 
@@ -131,19 +138,25 @@ export class EtcdConnection {
     }
     const member = this.#connected();
     if (member !== undefined) return member;
-    throw new RawStatusError(etcdErrors.timeout[0], etcdErrors.timeout[1]);
+    const cause = this.#reason === undefined ? {} : { cause: new Error(this.#reason) };
+    throw new RawStatusError(etcdErrors.timeout[0], etcdErrors.timeout[1], cause);
   }
 
-  #sayWhy(): void {
-    for (const member of this.#members) {
-      const deadline = Date.now() + connectWaitMs;
-      const noMessage = Buffer.alloc(0);
-      member.makeUnaryRequest(probeMethod, identity, identity, noMessage, { deadline }, (error) => {
-        if (error === null) return;
-        const { details } = error;
-        this.#logger.warn('etcd cannot be reached', { member: member.getChannel().getTarget(), details });
-      });
-    }
+  /** Asks each member without waiting for it to be connected: the answer is why it is not. */
+  async #sayWhy(): Promise<void> {
+    const deadline = Date.now() + connectWaitMs;
+    const noMessage = Buffer.alloc(0);
+    const answers = this.#members.map(async (member) => {
+      const error = await new Promise<ServiceError | null>((resolve) =>
+        member.makeUnaryRequest(probeMethod, identity, identity, noMessage, { deadline }, resolve),
+      );
+      // Calls that the end of the gateway cuts off are no news.
+      if (error === null || this.#closed) return;
+      const details = error.details.replace(/\.? Resolution note: $/u, '');
+      this.#reason = details;
+      this.#logger.warn('etcd cannot be reached', { member: member.getChannel().getTarget(), details });
+    });
+    await Promise.all(answers);
   }
 
   /** Resolves when a member is connected or the wait is over. */
@@ -157,11 +170,12 @@ export class EtcdConnection {
     );
     try {
       await Promise.any(waits);
-      if (this.#unreachable) this.#logger.info('etcd is reachable again');
+      if (this.#unreachable && !this.#closed) this.#logger.info('etcd is reachable again');
+      this.#reason = undefined;
       this.#unreachable = false;
     } catch {
       // Each member said only that its time was up; the reason is in the status of a call that does not wait.
-      if (!this.#unreachable) this.#sayWhy();
+      if (!this.#unreachable && !this.#closed) await inTime(this.#sayWhy(), reasonWaitMs);
       this.#unreachable = true;
     }
   }
