@@ -23,7 +23,7 @@ function explained(definition: Findings['definition'], recorded: string | null =
 test('a plural under rules by kind without a definition cannot be told', (t) => {
   const said = explained('absent');
   t.regex(said, /rule {4}cannot be told: no CustomResourceDefinition orders\.shop\.acme\.io in the default/u);
-  t.regex(said, /rules by kind in this group: line 2 \(order\), line 3 \(invoice\)/u);
+  t.regex(said, /rules by kind in this group: line 2 \(Order\), line 3 \(Invoice\)/u);
   t.regex(said, /store {3}cannot be told/u);
   t.notRegex(said, /\.db/u);
 });
@@ -48,7 +48,7 @@ test('a rule for a whole group needs no definition', (t) => {
 const subjects: readonly (readonly [subject: string, says: readonly RegExp[]])[] = [
   [
     'orders.shop.acme.io',
-    [/cannot be told: .* was not read; .*line 2 \(order\)/u, /store {3}cannot be told/u],
+    [/cannot be told: .* was not read; .*line 2 \(Order\)/u, /store {3}cannot be told/u],
   ],
   ['Order.shop.acme.io', [/rule {4}order\.shop\.acme\.io/u]],
   ['deployments.apps', [/type {4}deployments\n/u, /\/registry\/deployments\/.*built-in.*no group/u]],

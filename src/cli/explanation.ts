@@ -1,7 +1,7 @@
 // What `explain` says about a type, from the topology and from what the default store knows. Pure; used by explain.ts.
 // Invariant: no store is named where a rule by kind may hold and the type's definition is not known.
 
-import { describeMatch, matchRule, needsNames, typeOf, type KindNames, type Rule } from '../router/rules.ts';
+import { describeRule, matchRule, needsNames, typeOf, type KindNames, type Rule } from '../router/rules.ts';
 import type { Topology } from '../router/topology.ts';
 
 /** What the default store knows about a type. */
@@ -65,16 +65,16 @@ function ruleLine(
       known === undefined
         ? `${definition} was not read`
         : `no ${definition} in the default store (not created yet, or misspelt)`;
-    const byKind = topology.rules.flatMap(({ line, match }) =>
+    const byKind = topology.rules.flatMap(({ line, match, kindWritten }) =>
       match.type === 'customresource' && match.group === group && match.kind !== undefined
-        ? [`line ${line} (${match.kind})`]
+        ? [`line ${line} (${kindWritten ?? match.kind})`]
         : [],
     );
     return `rule    cannot be told: ${why}; rules by kind in this group: ${byKind.join(', ')}`;
   }
   if (matched !== undefined) {
     const place = topology.path ?? 'topology';
-    return `rule    ${matched.name} (${place}:${matched.line}): ${describeMatch(matched.match)}`;
+    return `rule    ${matched.name} (${place}:${matched.line}): ${describeRule(matched)}`;
   }
   if (known?.definition === 'absent')
     return `rule    none names this type; no ${definition} in the default store`;

@@ -1,7 +1,7 @@
 // `switchyard validate FILE`: checks a topology file and says what it means. Reaches no server.
 
 import { UsageError } from '../config.ts';
-import { describeMatch } from '../router/rules.ts';
+import { describeRule } from '../router/rules.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { readArguments } from './topology-flags.ts';
@@ -18,10 +18,10 @@ function summary({ path, default: defaultBackend, backends, rules, ...topology }
       ? `  default: none given, embedded SQLite at ${displayUrl}`
       : `  ${name} = ${displayUrl}`,
   );
-  const shown = rules.map(
-    ({ name, store, line, match }) =>
-      `  line ${line}: ${describeMatch(match)} → ${store}${name === store ? '' : ` (backend ${name})`}`,
-  );
+  const shown = rules.map((rule) => {
+    const { name, store, line } = rule;
+    return `  line ${line}: ${describeRule(rule)} → ${store}${name === store ? '' : ` (backend ${name})`}`;
+  });
   const rest = `  everything else → ${defaultBackend.name}`;
   return [`${path} is valid`, 'stores', ...stores, 'rules, the first match wins', ...shown, rest].join('\n');
 }

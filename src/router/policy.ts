@@ -6,6 +6,7 @@ import type { Fields, Located, TopologyReader } from './topology-reader.ts';
 
 export interface PolicyReading {
   readonly match: RuleMatch;
+  readonly kindWritten?: string;
   /** From older files, which have the name in here. */
   readonly name: Located<string> | undefined;
 }
@@ -86,7 +87,8 @@ function readCustomResource(reader: TopologyReader, fields: Fields): PolicyReadi
   }
   // A kind that is there but wrong must not widen the rule to the group.
   if (fields.byName.has('kind') && lower === undefined) return undefined;
-  return { match: { type: 'customresource', group: bare, kind: lower }, name };
+  const match = { type: 'customresource', group: bare, kind: lower } as const;
+  return { match, name, ...(kind === undefined ? {} : { kindWritten: kind.value }) };
 }
 
 function readPrefix(reader: TopologyReader, fields: Fields): PolicyReading | undefined {

@@ -9,6 +9,8 @@ export interface Rule {
   /** Where it stands in the file. */
   readonly line: number;
   readonly match: RuleMatch;
+  /** The kind as the file writes it. */
+  readonly kindWritten?: string;
 }
 
 export type RuleMatch =
@@ -38,9 +40,11 @@ export function typeOf(root: string): TypeRoot {
 }
 
 /** For people: `kind LargeData of data.example.com`. */
-export function describeMatch(match: RuleMatch): string {
+export function describeRule({ match, kindWritten }: Pick<Rule, 'match' | 'kindWritten'>): string {
   if (match.type === 'prefix') return `prefix ${match.root}`;
-  return match.kind === undefined ? `group ${match.group}` : `kind ${match.kind} of ${match.group}`;
+  return match.kind === undefined
+    ? `group ${match.group}`
+    : `kind ${kindWritten ?? match.kind} of ${match.group}`;
 }
 
 /** The names are needed to know whether a rule matches. */

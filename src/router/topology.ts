@@ -196,7 +196,9 @@ class Builder {
     const backend = this.#backend(name, endpoint, { fields, line: located?.line ?? fields.line });
     const store = this.#share(backend, endpoint, fields);
     this.#storeNames.set(name, store);
-    this.#rules.push({ name, store, line: fields.line, match: read.match });
+    const { match, kindWritten } = read;
+    const written = kindWritten === undefined ? {} : { kindWritten };
+    this.#rules.push({ name, store, line: fields.line, match, ...written });
   }
 
   /** The name at the backend or in its policy, else one made of the rule. */
