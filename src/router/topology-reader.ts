@@ -157,7 +157,8 @@ function indentationHint(node: Node | null | undefined): string {
 
 function yamlProblem({ code, message }: YAMLError, text: string): string {
   if (code === 'MULTIPLE_DOCS') return `Expected one YAML document, got ${parseAllDocuments(text).length}`;
-  const hint = indentationErrors.includes(code) ? ': check the indentation' : '';
+  const hint =
+    indentationErrors.includes(code) && !message.includes('closing') ? ': check the indentation' : '';
   return `Expected YAML, got: ${message}${hint}`;
 }
 
