@@ -14,7 +14,7 @@ export interface Load {
   /** Names whose create was answered with 201. */
   readonly acknowledged: readonly string[];
   /** Stops writing, and compares what was acknowledged, what is there and what the watches showed. */
-  finish(t: ExecutionContext): Promise<void>;
+  finish(): Promise<void>;
 }
 
 const nameOf = (object: { readonly metadata?: { readonly name?: string } }) => object.metadata?.name ?? '';
@@ -40,7 +40,11 @@ function assertComplete(
 }
 
 /** Starts to create objects in an empty namespace, through both kube-apiservers and watched through both. */
-export async function startLoad(cluster: Cluster, resource: Resource, namespace: string): Promise<Load> {
+export async function startLoad(
+  t: ExecutionContext,
+  cluster: Cluster,
+  { resource, namespace }: { readonly resource: Resource; readonly namespace: string },
+): Promise<Load> {
   const path = collectionPath(resource, namespace);
   const { metadata } = await cluster.direct.ok('GET', path);
   const from = { resourceVersion: metadata?.resourceVersion ?? '' };
@@ -60,12 +64,16 @@ export async function startLoad(cluster: Cluster, resource: Resource, namespace:
         .call('POST', path, { body: newObject(resource, name, 'x') })
         .catch(() => undefined);
       if (reply?.status === 201) acknowledged.push(name);
-      await sleep(paceMs);
+      await sleep(paceMs, undefined, { ref: false });
     }
+  });
+  t.teardown(() => {
+    stopping.abort();
+    for (const { informer } of watches) informer.close();
   });
   return {
     acknowledged,
-    async finish(t) {
+    async finish() {
       stopping.abort();
       await Promise.all(writers);
       await cluster.cached.ok('POST', path, { body: newObject(resource, 'last', 'x') });
@@ -85,7 +93,6 @@ export async function startLoad(cluster: Cluster, resource: Resource, namespace:
       for (const { label, informer } of watches) {
         await informer.find('the last object', ({ object }) => nameOf(object) === 'last', 60_000);
         assertComplete(t, informer, { label, names });
-        informer.close();
       }
       t.log(
         `${resource.kind}: ${tried.length} tried, ${acknowledged.length} acknowledged, ${names.length - 1} there; ` +

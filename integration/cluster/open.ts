@@ -14,6 +14,7 @@ import {
   testEtcd,
   type Switchyard,
   type TestDatabase,
+  type TestEtcd,
 } from '../servers/index.ts';
 import type { Cluster } from './cluster.ts';
 import { etcdPlace, mysqlPlace, postgresPlace, sqlitePlace, type Place } from './places.ts';
@@ -84,6 +85,11 @@ export interface OpenedCluster extends Cluster {
   readonly gateway: Switchyard;
 }
 
+/** One whose default store is an etcd that a test may kill. */
+export interface MixedCluster extends OpenedCluster {
+  readonly etcd: TestEtcd;
+}
+
 async function assemble(
   parts: Parts,
   gateway: Switchyard,
@@ -100,7 +106,7 @@ async function assemble(
   };
 }
 
-async function opened(open: (parts: Parts) => Promise<OpenedCluster>): Promise<OpenedCluster> {
+async function opened<T extends OpenedCluster>(open: (parts: Parts) => Promise<T>): Promise<T> {
   const parts = new Parts();
   try {
     return await open(parts);
@@ -134,7 +140,7 @@ export async function sharedDatabases(): Promise<Databases | undefined> {
 }
 
 /** The example topology: LargeData in MariaDB, Metric in Postgres, Order in SQLite, everything else in a real etcd. */
-export function openMixed({ mysql, postgres }: Databases): Promise<OpenedCluster> {
+export function openMixed({ mysql, postgres }: Databases): Promise<MixedCluster> {
   return opened(async (parts) => {
     parts.add(mysql);
     parts.add(postgres);
@@ -158,7 +164,7 @@ export function openMixed({ mysql, postgres }: Databases): Promise<OpenedCluster
       [order.keyRoot, 'SQLite'],
     ]);
     const whereIs = (keyRoot: string) => owners.get(keyRoot) ?? 'etcd';
-    return await assemble(parts, gateway, { name: 'mixed', places, whereIs });
+    return { ...(await assemble(parts, gateway, { name: 'mixed', places, whereIs })), etcd };
   });
 }
 

@@ -80,7 +80,8 @@ function openRecorder(
     do {
       // A broken connection ends the recording, or is resumed; what is missing then shows in the events.
       await once().catch(() => undefined);
-      if (resume) await sleep(reconnectDelayMs);
+      // A test that failed leaves its informers behind; they must not keep the process running.
+      if (resume) await sleep(reconnectDelayMs, undefined, { ref: false });
     } while (resume && !closing.signal.aborted && !failedForGood());
     ended = true;
   };
