@@ -173,7 +173,10 @@ export const watchCases: Cases = {
     await put(on, 'a', '1');
     const ids = [(await stream.next()).watchId, (await stream.next()).watchId];
     // In which order the two get it is left to the server.
-    t.deepEqual(ids.toSorted((a, b) => Number(a - b)), [0n, 1n]);
+    t.deepEqual(
+      ids.toSorted((a, b) => Number(a - b)),
+      [0n, 1n],
+    );
     const { mark } = await stream.progress(on.at(1));
     t.is(mark.watchId, -1n);
   },
