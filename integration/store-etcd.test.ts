@@ -269,7 +269,7 @@ test('members stand in for each other', async (t) => {
 
 test('TLS, with a client certificate', async (t) => {
   const folder = tempFolder('certificates');
-  const { caFile, server, client } = await createCertificates(folder);
+  const { caFile, server, client } = createCertificates(folder);
   const secured = await skipped(() => testEtcd({ tls: { caFile, ...server } }));
   if (secured === undefined) return void t.pass();
   t.teardown(() => secured.dispose());

@@ -4,7 +4,7 @@ import test from 'ava';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
-import { createAuthority, type Certificate } from './certificates.ts';
+import { createAuthority, type Certificate } from './servers/authority.ts';
 import { Etcdctl } from './etcdctl.ts';
 import { freePort, startSwitchyard, tempFolder, waitFor } from './servers/index.ts';
 
