@@ -4,6 +4,7 @@
 export interface WatchOutlet {
   readonly signal: AbortSignal;
   readonly progressNotifyIntervalMs: number;
+  /** In the order of the calls; resolves when the client's stream has taken it. */
   write(message: Buffer): Promise<void>;
   /** Ends the whole stream with the error's status. */
   fail(error: unknown): void;

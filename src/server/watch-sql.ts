@@ -51,7 +51,7 @@ export class SqlWatch {
   readonly id: WatchId;
   readonly store: Store;
   readonly #options: SqlWatchOptions;
-  /** Everything at or below has been written to the stream. */
+  /** Everything at or below has been given to the stream, which keeps the order. */
   #through: Revision;
   #live = true;
   #ownProgress = false;
@@ -96,7 +96,7 @@ export class SqlWatch {
     await this.#options.outlet.write(encodeWatchResponse({ header, watchId: this.id, canceled: true }));
   }
 
-  /** Everything at or below this has been written. */
+  /** Everything at or below this has been given to the stream. */
   get through(): Revision {
     return this.#through;
   }
@@ -135,12 +135,14 @@ export class SqlWatch {
     const parts = request.fragment ? [...pieces(all)] : [all];
     const header = this.#headerAt(revision);
     this.#sentSinceNotify = true;
-    for (const [index, part] of parts.entries()) {
+    // Given without a pause in between: clients put the fragments of one answer together and lose what comes among them.
+    const written = parts.map((part, index) => {
       const fragment = index < parts.length - 1;
-      await outlet.write(encodeWatchResponse({ header, watchId: this.id, events: part, fragment }));
-      if (!this.#live) return;
-    }
+      return outlet.write(encodeWatchResponse({ header, watchId: this.id, events: part, fragment }));
+    });
+    // The stream keeps its order, so from here on a mark of this revision comes after the events.
     this.#advance(revision);
+    await Promise.all(written);
   }
 
   async #marked({ revision }: WatchBatch): Promise<void> {
