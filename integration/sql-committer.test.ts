@@ -297,6 +297,23 @@ for (const engine of engines) {
       ['a 2 1', 'b 3 1', 'c 5 1', 'd 4 1'],
     );
   });
+
+  test(`${engine}: a revoke without an answer is not taken for one that found no lease`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    const { dialect, fate } = losingAnswers(dialects[engine]);
+    await using store = await openTestStore(database, { dialect });
+    await using other = await openTestStore(database);
+    for (const id of [1n, 2n]) await store.leaseGrant({ id, ttl: 60 }, soon());
+    // Neither takes a revision: a revision that stands still does not mean that nobody wrote.
+    fate.meanwhile = () => other.leaseRevoke(2n, soon());
+    fate.next = 'committed';
+    await t.throwsAsync(() => store.leaseRevoke(1n, soon()), { message: 'etcdserver: request timed out' });
+    t.deepEqual((await other.leaseLeases(soon())).leases, []);
+  });
 }
 
 test('a database that does not exist is created', async (t) => {

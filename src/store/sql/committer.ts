@@ -4,7 +4,7 @@
 // answer before COMMIT; a batch whose COMMIT got no answer is looked for in the database before anybody hears anything.
 
 import { randomBytes } from 'node:crypto';
-import { SqlFault, type Dialect, type Driver, type Session } from '../../dialect/dialect.ts';
+import { SqlFault, type Dialect, type Driver, type Row, type Session } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { Event, LeaseId, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
@@ -105,11 +105,19 @@ interface Waiting {
 
 type Outcome = { readonly value: unknown } | { readonly error: EtcdError };
 
+/** Who wrote last, as the meta row names it. */
+interface WriteName {
+  readonly writer: bigint;
+  readonly batch: bigint;
+}
+
 /** What one attempt found and did. */
 interface Attempt {
   readonly outcomes: readonly Outcome[];
   readonly before: Revision;
   readonly after: Revision;
+  /** The write that the meta row named before. */
+  readonly last: WriteName;
   readonly hasWritten: boolean;
   readonly events: readonly Event[] | undefined;
 }
@@ -311,7 +319,14 @@ class GroupCommitter implements Committer {
       await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
       if (statements.notify !== undefined) await session.query(statements.notify, []);
     }
-    return { outcomes, before, after: state.revision, hasWritten, events: state.events };
+    return {
+      outcomes,
+      before,
+      after: state.revision,
+      last: writeNameOf(meta),
+      hasWritten,
+      events: state.events,
+    };
   }
 
   /**
@@ -329,9 +344,10 @@ class GroupCommitter implements Committer {
         );
         const meta = rows[0];
         if (meta === undefined) return 'unknown';
-        if (int64(meta, 'writer') === this.#writer && int64(meta, 'batch') === batch) return 'there';
-        // Nobody has written since. Where somebody has, the row names only the last writer.
-        return int64(meta, 'revision') === attempt.before ? 'not there' : 'unknown';
+        const last = writeNameOf(meta);
+        if (isSame(last, { writer: this.#writer, batch })) return 'there';
+        // Nobody has written since. Where somebody has, be it without a revision, the row names only the last writer.
+        return isSame(last, attempt.last) ? 'not there' : 'unknown';
       } catch (error) {
         if (clock.now() > deadline || this.#closed.signal.aborted) return 'unknown';
         logger.debug('The database cannot be asked for a commit yet', { error });
@@ -339,6 +355,14 @@ class GroupCommitter implements Committer {
       await clock.sleep(backoff.next(), this.#closed.signal);
     }
   }
+}
+
+function writeNameOf(meta: Row): WriteName {
+  return { writer: int64(meta, 'writer'), batch: int64(meta, 'batch') };
+}
+
+function isSame(a: WriteName, b: WriteName): boolean {
+  return a.writer === b.writer && a.batch === b.batch;
 }
 
 function isTooLarge(error: unknown): boolean {
