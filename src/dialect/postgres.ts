@@ -12,6 +12,7 @@ import {
   type Row,
   type SqlValue,
 } from './dialect.ts';
+import { onConflict } from './on-conflict.ts';
 import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { closeClient, openClient, types } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
@@ -29,18 +30,7 @@ const sql: DialectSql = {
   tableOptions: '',
   nowMs: '(extract(epoch FROM clock_timestamp()) * 1000)::bigint',
   forUpdate: 'FOR UPDATE',
-  upsert(table, columns, keyColumns, rows) {
-    const others = columns.filter((column) => !keyColumns.includes(column));
-    const action =
-      others.length === 0
-        ? 'NOTHING'
-        : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
-    const key = keyColumns.join(', ');
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT (${key}) DO ${action}`;
-  },
-  insertIgnore(table, columns, rows) {
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT DO NOTHING`;
-  },
+  ...onConflict,
   lockSchema: [`SELECT pg_advisory_xact_lock(${schemaLockKey})`],
   size: `SELECT pg_database_size(current_database()) AS size,
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class

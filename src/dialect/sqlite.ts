@@ -13,6 +13,7 @@ import {
   type SqlFaultKind,
   type SqlValue,
 } from './dialect.ts';
+import { onConflict } from './on-conflict.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
 import { makeFolder } from '../lib/folder.ts';
 import { refuse } from './url.ts';
@@ -24,18 +25,7 @@ const sql: DialectSql = {
   tableOptions: '',
   nowMs: `CAST(round(unixepoch('subsec') * 1000) AS INTEGER)`,
   forUpdate: '',
-  upsert(table, columns, keyColumns, rows) {
-    const others = columns.filter((column) => !keyColumns.includes(column));
-    const action =
-      others.length === 0
-        ? 'NOTHING'
-        : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
-    const key = keyColumns.join(', ');
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT (${key}) DO ${action}`;
-  },
-  insertIgnore(table, columns, rows) {
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT DO NOTHING`;
-  },
+  ...onConflict,
   // A write transaction locks the whole database from its start.
   lockSchema: [],
   size: `SELECT page_count * page_size AS size, (page_count - freelist_count) * page_size AS used

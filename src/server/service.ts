@@ -3,7 +3,7 @@
 
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
-import type { Passthrough, RawStream, Store } from '../store/store.ts';
+import type { Passthrough, RawStream } from '../store/store.ts';
 import type { CallContext, MessageStream, ServerStreamHandler, StreamHandler, UnaryHandler } from './call.ts';
 
 /** Handlers by method name as in proto/. What is missing is answered with Unimplemented. */
@@ -71,9 +71,4 @@ export async function passServerStream(
 /** The default store's own etcd, when it is the only store: then nothing needs a look inside. */
 export function soleEtcd(router: Router): Passthrough | undefined {
   return router.stores().length === 1 ? router.defaultStore.passthrough : undefined;
-}
-
-/** True when a store is the router's default store. */
-export function isDefault(router: Router, store: Store): boolean {
-  return store === router.defaultStore;
 }

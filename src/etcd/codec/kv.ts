@@ -233,23 +233,6 @@ export function encodeRangeResponse(response: RangeResponse): Buffer {
   return encode(response, writeRangeResponse, sizeHint(response.kvs));
 }
 
-/** One chunk of a RangeStream; etcd sends header, more and count with the last one only, so `header` may be left out. */
-export function encodeRangeStreamResponse(
-  response: Omit<RangeResponse, 'header'> & Partial<Pick<RangeResponse, 'header'>>,
-): Buffer {
-  return encode(
-    response,
-    (outer) =>
-      outer.message(1, response, (writer) => {
-        if (response.header !== undefined) writer.message(1, response.header, writeHeader);
-        for (const kv of response.kvs) writer.message(2, kv, writeKeyValue);
-        writer.bool(3, response.more);
-        writer.count(4, response.count);
-      }),
-    sizeHint(response.kvs),
-  );
-}
-
 export function decodePutRequest(bytes: Buffer): PutRequest {
   return readPutRequest(new WireReader(bytes));
 }

@@ -11,7 +11,7 @@ import type {
   LeaseTimeToLiveResponse,
 } from '../types.ts';
 import { encode, WireReader } from '../wire.ts';
-import { encodeHeaderOnly, noHeader, readHeader, readHeaderOnly, writeHeader } from './message.ts';
+import { noHeader, readHeader, readHeaderOnly, writeHeader } from './message.ts';
 
 export function decodeLeaseGrantRequest(bytes: Buffer): LeaseGrantRequest {
   const reader = new WireReader(bytes);
@@ -90,10 +90,6 @@ export function encodeLeaseId(id: LeaseId): Buffer {
 
 export function decodeLeaseRevokeResponse(bytes: Buffer): LeaseRevokeResponse {
   return { header: readHeaderOnly(new WireReader(bytes)) };
-}
-
-export function encodeLeaseRevokeResponse(response: LeaseRevokeResponse): Buffer {
-  return encodeHeaderOnly(response.header);
 }
 
 export function decodeLeaseTimeToLiveRequest(bytes: Buffer): LeaseTimeToLiveRequest {
