@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { childrenOf, gone, signalAll } from './children.ts';
 import { guardProcess, releaseProcess } from './guard.ts';
 import type { SystemUser } from './system.ts';
 import { Hopeless, waitFor } from './wait.ts';
@@ -16,6 +17,8 @@ const logBytesMax = 4 * 1024 * 1024;
 const stopMsMax = 20_000;
 
 const endingSignals: readonly string[] = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGQUIT'];
+/** A process cannot pass these on to its children. */
+const familySignals: readonly string[] = ['SIGKILL', 'SIGSTOP', 'SIGCONT'];
 
 export interface ServerOptions {
   readonly name: string;
@@ -109,11 +112,18 @@ export class ServerProcess {
     child.unref();
   }
 
-  /** Sends a signal (SIGKILL when none is given) and, when it is one that ends the process, waits for the end. */
+  /**
+   * Sends a signal (SIGKILL when none is given) and, when it is one that ends the process, waits for the end. One that leaves no
+   * choice goes to the process's children too.
+   */
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     if (!this.running) return;
+    const children = familySignals.includes(signal) ? childrenOf(this.pid) : [];
     this.#child?.kill(signal);
-    if (endingSignals.includes(signal)) await this.#end();
+    signalAll(children, signal);
+    if (!endingSignals.includes(signal)) return;
+    await this.#end();
+    await gone(children);
   }
 
   /** Asks for a clean stop and waits; kills it when it takes too long. */

@@ -1,14 +1,17 @@
 // Every engine gives databases that the driver packages can use, and what is missing becomes a skip or an error.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import test from 'ava';
 import mysql2 from 'mysql2/promise';
 import pg from 'pg';
 import { recentEnough } from './binaries.ts';
+import { childrenOf } from './children.ts';
 import { skipped } from './database.ts';
 import { replaceLines } from './go-build.ts';
-import { testDatabase, testEtcd } from './index.ts';
+import { tempFolder, testDatabase, testEtcd } from './index.ts';
+import { ServerProcess } from './process.ts';
 import { Unavailable } from './system.ts';
 
 test('a Postgres database is empty, its own, and refuses a wrong password', async (t) => {
@@ -49,6 +52,25 @@ test('an SQLite database is a file in a folder of its own', async (t) => {
   t.true(existsSync(file));
   await database?.dispose();
   t.false(existsSync(file));
+});
+
+test('a killed process leaves no child that goes on', async (t) => {
+  const folder = tempFolder('family');
+  const file = join(folder, 'child');
+  // The child outlives its parent by itself, as a Postgres connection in the middle of a statement does.
+  const server = new ServerProcess({
+    name: 'family',
+    command: 'sh',
+    args: ['-c', `sleep 300 & echo $! > ${file}; wait`],
+    folder,
+    ready: () => Promise.resolve(existsSync(file) && readFileSync(file, 'utf8').endsWith('\n')),
+  });
+  await server.start();
+  const child = Number(readFileSync(file, 'utf8'));
+  t.deepEqual(childrenOf(server.pid), [child]);
+  await server.kill();
+  const stat = `/proc/${child}/stat`;
+  t.true(!existsSync(stat) || / Z /.test(readFileSync(stat, 'latin1')), 'the child is dead');
 });
 
 test('an etcd keeps its data over a kill', async (t) => {
