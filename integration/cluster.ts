@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { startControlPlane } from './kubernetes/control-plane.ts';
 import type { ControlPlane } from './kubernetes/control-plane.ts';
 import { establishResources } from './cluster/definitions.ts';
-import { binaryNames } from './servers/binaries.ts';
+import { clusterBinaryNames } from './servers/binaries.ts';
 import { skipped } from './servers/database.ts';
 import { binary, startSwitchyard, tempFolder, testDatabase, testEtcd } from './servers/index.ts';
 import type { Switchyard, TestDatabase } from './servers/index.ts';
@@ -60,7 +60,7 @@ process.exit();
 
 async function run(): Promise<void> {
   console.log('looking for the programs (what is missing is built, which takes some minutes the first time)');
-  await Promise.all(binaryNames.map((name) => binary(name)));
+  await Promise.all(clusterBinaryNames.map((name) => binary(name)));
   console.log('starting etcd and the databases');
   const etcd = await testEtcd();
   undo.push(() => etcd.dispose());

@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
-import { binaryNames } from '../servers/binaries.ts';
+import { clusterBinaryNames } from '../servers/binaries.ts';
 import { skipped } from '../servers/database.ts';
 import { startControlPlane, type ControlPlane } from '../kubernetes/control-plane.ts';
 import {
@@ -126,7 +126,7 @@ export interface Databases {
 
 /** True when the programs of a cluster are there, which may take a build of some minutes; false after a skip was announced. */
 export async function hasPrograms(): Promise<boolean> {
-  return (await skipped(() => Promise.all(binaryNames.map((name) => binary(name))))) !== undefined;
+  return (await skipped(() => Promise.all(clusterBinaryNames.map((name) => binary(name))))) !== undefined;
 }
 
 /** Fresh databases on the servers that all tests share; undefined = this machine lacks one, and has said so. */

@@ -1,4 +1,4 @@
-// The programs around switchyard: etcd, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
+// The programs around switchyard: etcd in two releases, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
 // environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS, on PATH when they are of the right release, and in
 // the cache; else built from Go modules.
 
@@ -7,18 +7,16 @@ import { join } from 'node:path';
 import { buildBinary } from './go-build.ts';
 import { cacheFolder, withLock } from './lock.ts';
 import { execute, executable, findProgram } from './system.ts';
-import { etcdOldest, versions, type BinaryName } from './versions.ts';
+import { etcdOldest, projectOf, versions, type BinaryName } from './versions.ts';
 
 /** Every program that the tests use. */
-export const binaryNames: readonly BinaryName[] = [
-  'etcd',
-  'etcdctl',
-  'kube-apiserver',
-  'kube-controller-manager',
-  'kubectl',
-];
+export const binaryNames = Object.keys(projectOf) as readonly BinaryName[];
 
-const projectOf = (name: BinaryName) => (name.startsWith('etcd') ? 'etcd' : 'kubernetes');
+/** Those that a cluster is made of. */
+export const clusterBinaryNames = binaryNames.filter((name) => name !== 'etcd-next');
+
+/** What the program is called where others have put it. */
+const fileName = (name: BinaryName) => (name === 'etcd-next' ? 'etcd' : name);
 
 const found = new Map<BinaryName, Promise<string>>();
 
@@ -41,11 +39,11 @@ async function find(name: BinaryName): Promise<string> {
     return named;
   }
   const assets = process.env['KUBEBUILDER_ASSETS'];
-  const asset = assets === undefined || assets === '' ? undefined : executable(join(assets, name));
-  if (asset !== undefined && (name !== 'etcd' || (await isRecentEtcd(asset)))) return asset;
-  const onPath = findProgram(name);
+  const asset = assets === undefined || assets === '' ? undefined : executable(join(assets, fileName(name)));
+  if (asset !== undefined && (await isWelcome(name, asset))) return asset;
+  const onPath = findProgram(fileName(name));
   if (onPath !== undefined && (await isTested(name, onPath))) return onPath;
-  const project = projectOf(name);
+  const project = projectOf[name];
   const folder = join(cacheFolder(), 'bin');
   const cached = join(folder, `${name}-${versions[project]}`);
   if (executable(cached) !== undefined) return cached;
@@ -59,6 +57,7 @@ async function find(name: BinaryName): Promise<string> {
 /** What makes a program tell its release. */
 const versionArgs: Record<BinaryName, readonly string[]> = {
   etcd: ['--version'],
+  'etcd-next': ['--version'],
   etcdctl: ['version'],
   'kube-apiserver': ['--version'],
   'kube-controller-manager': ['--version'],
@@ -67,7 +66,7 @@ const versionArgs: Record<BinaryName, readonly string[]> = {
 
 /** True when a program that happens to be on the machine is of the release that the tests are meant for. */
 async function isTested(name: BinaryName, path: string): Promise<boolean> {
-  const [major, minor] = versions[projectOf(name)].split('.');
+  const [major, minor] = versions[projectOf[name]].split('.');
   try {
     const output = await execute(path, versionArgs[name]);
     return new RegExp(String.raw`\bv?${major}\.${minor}\.\d`).test(output);
@@ -77,8 +76,10 @@ async function isTested(name: BinaryName, path: string): Promise<boolean> {
   }
 }
 
-async function isRecentEtcd(path: string): Promise<boolean> {
-  return recentEnough(await execute(path, ['--version']));
+/** True when a program that somebody has named for tests can be used in them. */
+async function isWelcome(name: BinaryName, path: string): Promise<boolean> {
+  if (name === 'etcd') return recentEnough(await execute(path, ['--version']));
+  return name !== 'etcd-next' || isTested(name, path);
 }
 
 /** True when the output of `etcd --version` names a release whose watches can be relied on. */

@@ -21,6 +21,8 @@ export interface TestEtcd {
 }
 
 export interface TestEtcdOptions {
+  /** Default `etcd`. */
+  readonly release?: 'etcd' | 'etcd-next';
   readonly args?: readonly string[];
   /** Listens with TLS too, and wants a client certificate of this authority there. */
   readonly tls?: { readonly caFile: string; readonly certFile: string; readonly keyFile: string };
@@ -28,7 +30,7 @@ export interface TestEtcdOptions {
 
 /** Starts an empty etcd on a free port. */
 export async function testEtcd(options: TestEtcdOptions = {}): Promise<TestEtcd> {
-  const command = await binary('etcd');
+  const command = await binary(options.release ?? 'etcd');
   const folder = tempFolder('etcd');
   const endpoint = `http://127.0.0.1:${await freePort()}`;
   const secureEndpoint = `https://127.0.0.1:${await freePort()}`;

@@ -7,12 +7,11 @@ import { join } from 'node:path';
 import { tempFolder } from './guard.ts';
 import { withProgress } from './progress.ts';
 import { execute, findProgram, Unavailable } from './system.ts';
-import { goAny, goOldest, versions, type BinaryName } from './versions.ts';
-
-type Project = keyof typeof versions;
+import { goAny, goOldest, projectOf, versions, type BinaryName, type Project } from './versions.ts';
 
 const packages: Record<BinaryName, string> = {
   etcd: 'go.etcd.io/etcd/server/v3',
+  'etcd-next': 'go.etcd.io/etcd/server/v3',
   etcdctl: 'go.etcd.io/etcd/etcdctl/v3',
   'kube-apiserver': 'k8s.io/kubernetes/cmd/kube-apiserver',
   'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
@@ -21,6 +20,7 @@ const packages: Record<BinaryName, string> = {
 
 const modules: Record<Project, readonly string[]> = {
   etcd: ['go.etcd.io/etcd/server/v3', 'go.etcd.io/etcd/etcdctl/v3'],
+  'etcd-next': ['go.etcd.io/etcd/server/v3'],
   kubernetes: ['k8s.io/kubernetes'],
 };
 
@@ -81,9 +81,8 @@ async function fetchModules(options: {
     join(folder, 'go.mod'),
     `module switchyard.local/build\n\ngo ${goVersion}\n\n${requires}${replaces}`,
   );
-  const imports = Object.values(packages).filter((path) =>
-    modules[project].some((module) => path.startsWith(module)),
-  );
+  const names = (Object.keys(packages) as BinaryName[]).filter((name) => projectOf[name] === project);
+  const imports = names.map((name) => packages[name]);
   writeFileSync(
     join(folder, 'tools.go'),
     `//go:build tools\n\npackage tools\n\nimport (\n${imports.map((path) => `\t_ "${path}"\n`).join('')})\n`,
@@ -122,7 +121,7 @@ export function replaceLines(moduleFile: string, version: string): string {
 }
 
 function linkerFlags(project: Project): string {
-  if (project === 'etcd') return '-s -w';
+  if (project !== 'kubernetes') return '-s -w';
   const [major, minor] = versions.kubernetes.split('.');
   const values = { gitVersion: `v${versions.kubernetes}`, gitMajor: major, gitMinor: minor };
   const set = Object.entries(values).map(

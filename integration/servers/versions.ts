@@ -1,14 +1,33 @@
 // What the tests and the local cluster run against, in one place. The build of the binaries and their names in the
 // cache follow from here.
 
-/** The programs around switchyard. */
-export type BinaryName = 'etcd' | 'etcdctl' | 'kube-apiserver' | 'kube-controller-manager' | 'kubectl';
-
-/** Releases of the programs that are built when the machine has none. */
+/** Releases of the programs that are built when the machine has none. `etcd-next` is asked for what `etcd` cannot do yet. */
 export const versions = {
   etcd: '3.6.14',
+  'etcd-next': '3.7.3',
   kubernetes: '1.36.3',
 } as const;
+
+/** What is released together. */
+export type Project = keyof typeof versions;
+
+/** The programs around switchyard. */
+export type BinaryName =
+  | 'etcd'
+  | 'etcd-next'
+  | 'etcdctl'
+  | 'kube-apiserver'
+  | 'kube-controller-manager'
+  | 'kubectl';
+
+export const projectOf: Readonly<Record<BinaryName, Project>> = {
+  etcd: 'etcd',
+  'etcd-next': 'etcd-next',
+  etcdctl: 'etcd',
+  'kube-apiserver': 'kubernetes',
+  'kube-controller-manager': 'kubernetes',
+  kubectl: 'kubernetes',
+};
 
 /** Oldest etcd that is accepted from KUBEBUILDER_ASSETS: before it, progress answers of watches are broken or racy. */
 export const etcdOldest: readonly (readonly [number, number, number])[] = [
