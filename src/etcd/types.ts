@@ -65,6 +65,12 @@ export interface RangeResponse {
   readonly count: number;
 }
 
+/** The `range_response` of one message of RangeStream: some of the pairs; the last one alone has the rest of the fields. */
+export interface RangeChunk extends Omit<RangeResponse, 'header'> {
+  /** With the last one. */
+  readonly header?: ResponseHeader;
+}
+
 export interface PutRequest {
   readonly key: Buffer;
   readonly value: Buffer;

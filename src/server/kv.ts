@@ -12,13 +12,13 @@ import {
   encodeRangeResponse,
 } from '../etcd/codec/kv.ts';
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnResponse } from '../etcd/codec/txn.ts';
-import { EtcdError } from '../etcd/errors.ts';
 import { keyRange } from '../etcd/range.ts';
 import type { RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
-import { passServerStream, passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
+import { createRangeStream } from './range-stream.ts';
+import { passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
 import { checkDeleteRange, checkPut, checkRange, checkRequestSize, checkTxn } from './validate.ts';
 
 /** The key that kube-apiserver's compactors elect their leader on: its txns mark points in time for Compact. */
@@ -100,19 +100,7 @@ export function createKvService(options: ServiceOptions): Service {
 
   return {
     unary: { Range: range, Put: put, DeleteRange: deleteRange, Txn: createTxn(options), Compact: compact },
-    serverStream: {
-      // A client that gets Unimplemented asks for pages instead, for all its types, for some minutes.
-      RangeStream: async (request, stream, context) => {
-        const decoded = decodeRangeRequest(request);
-        checkRange(decoded);
-        const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
-        if (store.passthrough !== undefined)
-          return passServerStream(store.passthrough, request, stream, context);
-        throw new EtcdError('unimplemented', {
-          message: `switchyard: KV.RangeStream is not implemented for store ${store.name}`,
-        });
-      },
-    },
+    serverStream: { RangeStream: createRangeStream(options) },
   };
 }
 

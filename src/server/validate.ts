@@ -21,6 +21,20 @@ export function checkRange(request: RangeRequest): void {
   if (request.key.length === 0) throw new EtcdError('emptyKey');
 }
 
+/**
+ * For a range in chunks, as etcd 3.7 checks it. An order that is the one of the keys anyway is none.
+ * @throws EtcdError emptyKey, unimplemented.
+ */
+export function checkRangeStream(request: RangeRequest): void {
+  checkRange(request);
+  const { sortOrder, sortTarget } = request;
+  if (sortOrder === 'descend' || (sortOrder === 'ascend' && sortTarget !== 'key'))
+    throw new EtcdError('unimplemented', { message: 'RangeStream does not support custom sort orders' });
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  if ([minModRevision, maxModRevision, minCreateRevision, maxCreateRevision].some((bound) => bound !== 0n))
+    throw new EtcdError('unimplemented', { message: 'RangeStream does not support revision filters' });
+}
+
 /** @throws EtcdError emptyKey, valueProvided, leaseProvided. */
 export function checkPut(request: PutRequest): void {
   if (request.key.length === 0) throw new EtcdError('emptyKey');

@@ -13,6 +13,7 @@ import type {
   LeaseRevokeResponse,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
+  RangeChunk,
   RangeRequest,
   RangeResponse,
   Revision,
@@ -135,6 +136,11 @@ export interface Store extends AsyncDisposable {
 
   /** @throws EtcdError compacted, futureRevision; timeout when the store cannot be reached. */
   range(request: RangeRequest, signal: AbortSignal): Promise<RangeResponse>;
+  /**
+   * The same in chunks of bounded size, all of the revision of the first one, each read when it is asked for. Absent
+   * where requests pass as bytes. @throws as `range`; compacted also after some chunks.
+   */
+  rangeStream?(request: RangeRequest, signal: AbortSignal): AsyncIterable<RangeChunk>;
   /**
    * Acknowledges only what is durable. Requests are validated above (server/validate.ts); conditions that need the
    * state are checked here, before anything is applied.

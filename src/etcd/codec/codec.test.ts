@@ -12,6 +12,7 @@ import type {
   Event,
   KeyValue,
   RangeRequest,
+  RangeChunk,
   RangeResponse,
   RequestOp,
   TxnRequest,
@@ -19,7 +20,13 @@ import type {
 import { MalformedMessageError } from '../wire.ts';
 import * as kv from './kv.ts';
 import * as lease from './lease.ts';
-import { decodeStatusResponse, encodeMemberListResponse, encodeStatusResponse } from './maintenance.ts';
+import {
+  decodeHashKvResponse,
+  decodeStatusResponse,
+  encodeHashKvResponse,
+  encodeMemberListResponse,
+  encodeStatusResponse,
+} from './maintenance.ts';
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnRequest, encodeTxnResponse } from './txn.ts';
 import * as watch from './watch.ts';
 
@@ -103,6 +110,10 @@ const rangeResponse: fc.Arbitrary<RangeResponse> = fc.record({
   more: fc.boolean(),
   count,
 });
+const rangeChunk: fc.Arbitrary<RangeChunk> = fc.record(
+  { header, kvs: fc.array(keyValue, { maxLength: 5 }), more: fc.boolean(), count },
+  { requiredKeys: ['kvs', 'more', 'count'] },
+);
 const event: fc.Arbitrary<Event> = fc.record(
   { type: fc.constantFrom('put' as const, 'delete' as const), kv: keyValue, prevKv: keyValue },
   { requiredKeys: ['type', 'kv'] },
@@ -176,6 +187,11 @@ roundTrip('RangeResponse', rangeResponse, {
   encode: kv.encodeRangeResponse,
   decode: kv.decodeRangeResponse,
   oracle: range.response,
+});
+roundTrip('RangeStreamResponse', rangeChunk, {
+  encode: kv.encodeRangeStreamResponse,
+  decode: kv.decodeRangeStreamResponse,
+  oracle: oracle('KV', 'RangeStream').response,
 });
 roundTrip('TxnRequest', txnRequest, {
   encode: encodeTxnRequest,
@@ -282,8 +298,23 @@ roundTrip(
     isLearner: fc.boolean(),
     storageVersion: fc.string(),
     dbSizeQuota: count,
+    downgradeInfo: fc.record({ enabled: fc.boolean(), targetVersion: fc.string() }),
   }),
   { encode: encodeStatusResponse, decode: decodeStatusResponse, oracle: status.response },
+);
+roundTrip(
+  'HashKVResponse',
+  fc.record({
+    header,
+    hash: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+    compactRevision: int64,
+    hashRevision: int64,
+  }),
+  {
+    encode: encodeHashKvResponse,
+    decode: decodeHashKvResponse,
+    oracle: oracle('Maintenance', 'HashKV').response,
+  },
 );
 
 test('codec: RangeRequest: every field stands under its name', (t) => {

@@ -11,6 +11,7 @@ import type {
   KeyValue,
   PutRequest,
   PutResponse,
+  RangeChunk,
   RangeRequest,
   RangeResponse,
   SortOrder,
@@ -123,8 +124,8 @@ export function readRangeResponse(reader: WireReader): RangeResponse {
   return { header, kvs, more, count };
 }
 
-export function writeRangeResponse(writer: WireWriter, response: RangeResponse): void {
-  writer.message(1, response.header, writeHeader);
+export function writeRangeResponse(writer: WireWriter, response: RangeChunk): void {
+  if (response.header !== undefined) writer.message(1, response.header, writeHeader);
   for (const kv of response.kvs) writer.message(2, kv, writeKeyValue);
   writer.bool(3, response.more);
   writer.count(4, response.count);
@@ -231,6 +232,24 @@ export function decodeRangeResponse(bytes: Buffer): RangeResponse {
 
 export function encodeRangeResponse(response: RangeResponse): Buffer {
   return encode(response, writeRangeResponse, sizeHint(response.kvs));
+}
+
+/** The chunk in a RangeStreamResponse. */
+export function decodeRangeStreamResponse(bytes: Buffer): RangeChunk {
+  const reader = new WireReader(bytes);
+  let chunk: RangeChunk = { kvs: [], more: false, count: 0 };
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) chunk = reader.message(readRangeResponse);
+    else reader.skip();
+  }
+  const { header, ...rest } = chunk;
+  return header === noHeader ? rest : chunk;
+}
+
+/** The RangeStreamResponse with this chunk. */
+export function encodeRangeStreamResponse(chunk: RangeChunk): Buffer {
+  const write = (writer: WireWriter) => writer.message(1, chunk, writeRangeResponse);
+  return encode(chunk, write, sizeHint(chunk.kvs));
 }
 
 export function decodePutRequest(bytes: Buffer): PutRequest {

@@ -92,23 +92,36 @@ export function selectPastKey({ values }: { readonly values: boolean }): Stateme
  * A walk over the log in key order, of `entries` rows and `keys` keys at most, whatever lies in the way. For each key: how
  * many rows of it the walk has seen (`entries`), and its row at the revision, maybe a tombstone, as far as it has seen; without
  * `toEnd` none for keys from the end on. Parameters: the revision, the first key, without `toEnd` the end.
+ * With `bytesMax` (and the end twice) only the keys before which there are fewer bytes of values, so one at least;
+ * `keys_seen` is then how many there were.
  */
 export function selectPast(options: {
   readonly toEnd: boolean;
   readonly values: boolean;
   readonly keys: number;
   readonly entries: number;
+  readonly bytesMax?: number | undefined;
 }): Statement {
-  const { toEnd, values, keys, entries } = options;
+  const { toEnd, values, keys, entries, bytesMax } = options;
   const walk = `SELECT k, mod_revision FROM switchyard_log WHERE k >= ? ORDER BY k, mod_revision LIMIT ${entries}`;
   const page =
     'SELECT k, COUNT(*) AS entries, MAX(CASE WHEN mod_revision <= ? THEN mod_revision END) AS mod_revision' +
     ` FROM (${walk}) e GROUP BY k ORDER BY k LIMIT ${keys}`;
+  // Lengths only: what is sorted to add them up must not hold the values.
+  const weighed =
+    'SELECT e.k AS k, e.entries AS entries, e.mod_revision AS mod_revision, COUNT(*) OVER () AS keys_seen,' +
+    ' SUM(COALESCE(LENGTH(v.value), 0)) OVER (ORDER BY e.k) - COALESCE(LENGTH(v.value), 0) AS bytes_before' +
+    ` FROM (${page}) e LEFT JOIN switchyard_log v ON v.mod_revision = e.mod_revision AND v.k = e.k` +
+    (toEnd ? '' : ' AND e.k < ?');
+  const [pairs, cut, seen] =
+    bytesMax === undefined
+      ? [page, '1 = 1', '']
+      : [weighed, `p.bytes_before < ${bytesMax}`, ', p.keys_seen AS keys_seen'];
   return {
     name: 'range.past',
     text:
-      `SELECT ${meta}, p.k AS k, p.entries AS entries, ${pastColumns(values)}` +
-      ` FROM switchyard_meta m LEFT JOIN (${page}) p ON 1 = 1` +
+      `SELECT ${meta}, p.k AS k, p.entries AS entries${seen}, ${pastColumns(values)}` +
+      ` FROM switchyard_meta m LEFT JOIN (${pairs}) p ON ${cut}` +
       ' LEFT JOIN switchyard_log l ON l.mod_revision = p.mod_revision AND l.k = p.k' +
       `${toEnd ? '' : ' AND p.k < ?'} WHERE m.id = 1`,
   };

@@ -2,22 +2,20 @@
 // transactions. Invariants: the rows and the revision of an answer are of one state; a count is of the same revision as
 // its rows; a revision below the compact revision of the snapshot it is read from is never answered.
 
-import { SqlFault, type QueryResult, type Row } from '../../dialect/dialect.ts';
+import type { QueryResult } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
-import { isEmptyRange, isFromKey, keyRange, successor } from '../../etcd/range.ts';
+import { isEmptyRange, keyRange } from '../../etcd/range.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
 import { selectRevisions } from './log-statements.ts';
+import { hasKey, readPast, scopeOf, snapshotOf, type Scope, type Snapshot } from './past.ts';
 import {
   isCutBeforeBound,
   selectCount,
   selectLive,
-  selectPast,
-  selectPastKey,
-  type KeyScope,
   type PageOrder,
   type SortColumn,
 } from './range-statements.ts';
-import { bytes, int64, keyValueOf } from './row.ts';
+import { int64, keyValueOf } from './row.ts';
 import type { Query } from './statements.ts';
 
 export interface RangeOptions {
@@ -36,34 +34,15 @@ export interface RangeAnswer {
   readonly count: number;
 }
 
-/** Keys looked at by one statement while walking through history, and rows of the log for each of them on average. */
+/** Keys looked at by one statement while walking through history. */
 const walkKeysMin = 64;
 const walkKeysMax = 1_024;
-const walkEntriesPerKey = 4;
 /** Above, a limit is left to us: nobody has so many keys, and engines differ in the largest they take. */
 const sqlLimitMax = 1_000_000_000;
 /** A latest read starts again when a compaction overtook it; a second time in a row is as good as impossible. */
 const attemptsMax = 3;
 const maxRevision = 2n ** 63n - 1n;
 const noBytes = Buffer.alloc(0);
-
-interface Scope {
-  readonly scope: KeyScope;
-  readonly params: readonly Buffer[];
-}
-
-/** Pairs that were there at a revision, and where to go on. */
-interface PastStep {
-  readonly kvs: readonly KeyValue[];
-  readonly next: Buffer | undefined;
-  readonly revision: Revision;
-}
-
-/** The counters of the snapshot that an answer came from. */
-interface Snapshot {
-  readonly revision: Revision;
-  readonly compactRevision: Revision;
-}
 
 /** Answers `request` from what `query` sees. @throws EtcdError compacted, futureRevision */
 export async function readRange(
@@ -153,43 +132,19 @@ class RangeReader {
     while (from !== undefined && found.length < wanted) {
       // One more, for the last key of a walk is not always known whole.
       const keys = roundUp(Math.min(Math.max(wanted - found.length, walkKeysMin), walkKeysMax) + 1);
-      const step: PastStep =
-        this.#keys.scope === 'key' ? await this.#pastKey(from) : await this.#pastKeys(from, keys);
+      const step = await readPast(this.#query, {
+        revision: asked,
+        keys: this.#keys,
+        from,
+        keysMax: keys,
+        values: this.#values,
+        pending: this.#pending,
+      });
       found.push(...(this.#isFiltered ? step.kvs.filter((kv) => passes(kv, this.#request)) : step.kvs));
       revision = step.revision;
       from = step.next;
     }
     return await this.#answer(revision, asked, found);
-  }
-
-  async #pastKey(key: Buffer): Promise<PastStep> {
-    const statement = selectPastKey({ values: this.#values });
-    const result = await this.#query(statement, [key, this.#request.revision]);
-    const { revision } = this.#snapshot(result);
-    return { kvs: livePairs(result.rows), next: undefined, revision };
-  }
-
-  /** Some of the keys from `from` on, in key order. */
-  async #pastKeys(from: Buffer, keys: number): Promise<PastStep> {
-    const entries = keys * walkEntriesPerKey;
-    const [, end] = this.#keys.params;
-    const toEnd = end === undefined;
-    const statement = selectPast({ toEnd, values: this.#values, keys, entries });
-    const params = toEnd ? [this.#request.revision, from] : [this.#request.revision, from, end];
-    const result = await this.#query(statement, params);
-    const { revision } = this.#snapshot(result);
-    const rows = result.rows.filter(hasKey).toSorted((a, b) => Buffer.compare(bytes(a, 'k'), bytes(b, 'k')));
-    const seen = rows.reduce((sum, row) => sum + int64(row, 'entries'), 0n);
-    const isWhole = rows.length < keys && seen < BigInt(entries);
-    const last = rows.at(-1);
-    if (last === undefined || isWhole) return { kvs: livePairs(rows), next: undefined, revision };
-    const lastKey = bytes(last, 'k');
-    const isPastEnd = end !== undefined && Buffer.compare(lastKey, end) >= 0;
-    if (rows.length === 1 && !isPastEnd) {
-      // More rows of one key than a walk takes.
-      return { ...(await this.#pastKey(lastKey)), next: successor(lastKey) };
-    }
-    return { kvs: livePairs(rows.slice(0, -1)), next: isPastEnd ? undefined : lastKey, revision };
   }
 
   /** From what was read of `at`, in any order, and at least one more than the limit where there is more. */
@@ -224,28 +179,10 @@ class RangeReader {
     return { count: Number(int64(row, 'live') - int64(row, 'gained')), revision };
   }
 
-  /** The counters of `result`, checked against the revision `asked` for. */
-  #snapshot({ rows }: QueryResult, asked: Revision = this.#request.revision): Snapshot {
-    const row = rows[0];
-    if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
-    const revision = this.#pending ?? int64(row, 'revision');
-    const compactRevision = int64(row, 'compact_revision');
-    if (asked > revision) throw new EtcdError('futureRevision');
-    if (asked > 0n && asked < compactRevision) throw new EtcdError('compacted', { compactRevision });
-    return { revision, compactRevision };
+  #snapshot(result: QueryResult, asked: Revision = this.#request.revision): Snapshot {
+    return snapshotOf(result, asked, this.#pending);
   }
 }
-
-function scopeOf({ key, rangeEnd }: RangeRequest): Scope {
-  if (rangeEnd.length === 0) return { scope: 'key', params: [key] };
-  if (isFromKey(rangeEnd)) return { scope: 'fromKey', params: [key] };
-  return { scope: 'range', params: [key, rangeEnd] };
-}
-
-const hasKey = (row: Row) => Buffer.isBuffer(row['k']);
-/** True for a row of the log that is not a tombstone. */
-const isAlive = (row: Row) => int64(row, 'mod_revision') !== 0n && int64(row, 'tombstone') === 0n;
-const livePairs = (rows: readonly Row[]) => rows.filter(isAlive).map(keyValueOf);
 
 // Limits
 

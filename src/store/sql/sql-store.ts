@@ -4,6 +4,7 @@
 import type { Dialect, DriverOptions } from '../../dialect/dialect.ts';
 import { SqlFault } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
+import type { HashKvResponse } from '../../etcd/codec/maintenance.ts';
 import type {
   CompactionRequest,
   CompactionResponse,
@@ -15,6 +16,7 @@ import type {
   LeaseRevokeResponse,
   LeaseTimeToLiveRequest,
   LeaseTimeToLiveResponse,
+  RangeChunk,
   RangeRequest,
   RangeResponse,
   ResponseHeader,
@@ -31,10 +33,12 @@ import { createCommitter, type Committer } from './committer.ts';
 import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
 import { toEtcdError } from './faults.ts';
+import { hashKv } from './hash-kv.ts';
 import { createLessor, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
 import { selectRevisions } from './log-statements.ts';
 import { readRange } from './range.ts';
+import { streamRange } from './range-stream.ts';
 import { int64 } from './row.ts';
 import { BatchState } from './state.ts';
 import { queryOf, writeStatements, type Query } from './statements.ts';
@@ -150,6 +154,18 @@ class DatabaseStore implements SqlStore {
     });
   }
 
+  async *rangeStream(request: RangeRequest, signal: AbortSignal): AsyncGenerator<RangeChunk> {
+    const query: Query = (statement, params) => retried(() => this.#driver.query(statement, params, signal));
+    const pages = streamRange(query, request);
+    for (;;) {
+      const { value: page } = await this.#answer(signal, () => pages.next());
+      if (page === undefined) return;
+      const { kvs, end } = page;
+      if (end === undefined) yield { kvs, more: false, count: 0 };
+      else yield { header: this.#header(end.revision), kvs, more: end.more, count: end.count };
+    }
+  }
+
   txn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
     return this.#answer(signal, async () => {
       if (isReadOnly(request)) return await retried(() => this.#readTxn(request, signal));
@@ -227,6 +243,14 @@ class DatabaseStore implements SqlStore {
         memberId: this.#options.memberId,
         raftTerm,
       };
+    });
+  }
+
+  hashKv(asked: Revision, signal: AbortSignal): Promise<HashKvResponse> {
+    const query: Query = (statement, params) => retried(() => this.#driver.query(statement, params, signal));
+    return this.#answer(signal, async () => {
+      const { revision, ...hash } = await hashKv(query, asked);
+      return { header: this.#header(revision), ...hash };
     });
   }
 

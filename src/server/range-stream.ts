@@ -1,0 +1,28 @@
+// KV.RangeStream: a range as a stream of chunks, for lists that nobody wants to hold in memory. Used by kv.ts. An etcd gets
+// the request as it is, and answers Unimplemented when it is older than 3.7; a client that gets Unimplemented asks for
+// pages instead, for all its types, for some minutes.
+
+import { decodeRangeRequest, encodeRangeStreamResponse } from '../etcd/codec/kv.ts';
+import { EtcdError } from '../etcd/errors.ts';
+import { keyRange } from '../etcd/range.ts';
+import type { ServerStreamHandler } from './call.ts';
+import { passServerStream, type ServiceOptions } from './service.ts';
+import { checkRange, checkRangeStream } from './validate.ts';
+
+/** The handler over the stores of `router`. */
+export function createRangeStream({ router }: Pick<ServiceOptions, 'router'>): ServerStreamHandler {
+  return async (request, stream, context) => {
+    const decoded = decodeRangeRequest(request);
+    checkRange(decoded);
+    const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
+    if (store.passthrough !== undefined) return passServerStream(store.passthrough, request, stream, context);
+    checkRangeStream(decoded);
+    if (store.rangeStream === undefined) {
+      const message = `switchyard: KV.RangeStream is not implemented for store ${store.name}`;
+      throw new EtcdError('unimplemented', { message });
+    }
+    // The next chunk is read when the client has taken enough of those before.
+    for await (const chunk of store.rangeStream(decoded, context.signal))
+      await stream.write(encodeRangeStreamResponse(chunk));
+  };
+}
