@@ -62,7 +62,7 @@ async function version({ readiness, version: own }: HttpOptions): Promise<Answer
   const [first] = await readiness.check();
   const etcdserver = first?.status?.version ?? emulatedEtcdVersion;
   const etcdcluster = etcdserver.replace(/^(\d+\.\d+)\..*$/u, '$1.0');
-  return json(200, { etcdserver, etcdcluster, switchyard: own });
+  return json(200, { etcdserver, etcdcluster, storage: etcdcluster, switchyard: own });
 }
 
 /** A value between the quotes of a label. */

@@ -118,7 +118,7 @@ function createGrpcServer(options: ServerOptions, parts: Parts): Server {
     Watch: createWatchService(serviceOptions),
     Lease: createLeaseService(serviceOptions),
     Cluster: createClusterService(serviceOptions),
-    Maintenance: createMaintenanceService(serviceOptions),
+    Maintenance: createMaintenanceService(serviceOptions, readiness),
     Auth: createAuthService(serviceOptions),
     Health: createHealthService(readiness, options.clock),
   };

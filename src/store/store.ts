@@ -1,6 +1,7 @@
 // The seam between what clients ask for (server, router) and what keeps the keys. A Store is one revision timeline.
 // Every method takes etcd's request, answers with etcd's response and throws EtcdError. Types only.
 
+import type { HashKvResponse } from '../etcd/codec/maintenance.ts';
 import type {
   CompactionRequest,
   CompactionResponse,
@@ -160,6 +161,12 @@ export interface Store extends AsyncDisposable {
   leaseLeases(signal: AbortSignal): Promise<LeaseLeasesResponse>;
   /** Also the health probe: rejects when the store cannot be reached. */
   status(signal: AbortSignal): Promise<StoreStatus>;
+  /**
+   * The checksum of all history up to and with `revision` (0 = now): equal in all stores with the same history and the same
+   * compact revision, etcd's own included. Absent where requests pass as bytes.
+   * @throws EtcdError compacted, futureRevision.
+   */
+  hashKv?(revision: Revision, signal: AbortSignal): Promise<HashKvResponse>;
   /**
    * Lifts the revision counter to at least `revision`, so that a type placed here never shows a lower revision than
    * before. A gap in the numbers, not an event. Absent where the counter cannot be lifted (etcd).

@@ -1,8 +1,8 @@
 // Maintenance, Cluster and health: what the server answers itself and what the etcd store asks. Answers of a header alone
 // (Defragment, Alarm without alarms) are `encodeHeaderOnly` of message.ts.
 
-import type { ResponseHeader } from '../types.ts';
-import { encode, WireReader } from '../wire.ts';
+import type { ResponseHeader, Revision } from '../types.ts';
+import { encode, WireReader, type WireWriter } from '../wire.ts';
 import { noHeader, readHeader, writeHeader } from './message.ts';
 
 export interface StatusResponse {
@@ -20,6 +20,23 @@ export interface StatusResponse {
   readonly storageVersion: string;
   /** Bytes; since 3.6. */
   readonly dbSizeQuota: number;
+  /** Since 3.6, and there always. */
+  readonly downgradeInfo?: DowngradeInfo;
+}
+
+export interface DowngradeInfo {
+  readonly enabled: boolean;
+  readonly targetVersion: string;
+}
+
+export interface HashKvResponse {
+  readonly header: ResponseHeader;
+  /** CRC-32C, 32 bits without sign. */
+  readonly hash: number;
+  /** -1 = never compacted. */
+  readonly compactRevision: Revision;
+  /** The latest revision in the hash. */
+  readonly hashRevision: Revision;
 }
 
 export interface Member {
@@ -52,12 +69,30 @@ export function encodeStatusResponse(response: StatusResponse): Buffer {
     writer.bool(10, response.isLearner);
     writer.string(11, response.storageVersion);
     writer.count(12, response.dbSizeQuota);
+    if (response.downgradeInfo !== undefined) writer.message(13, response.downgradeInfo, writeDowngradeInfo);
   });
+}
+
+function writeDowngradeInfo(writer: WireWriter, { enabled, targetVersion }: DowngradeInfo): void {
+  writer.bool(1, enabled);
+  writer.string(2, targetVersion);
+}
+
+function readDowngradeInfo(reader: WireReader): DowngradeInfo {
+  let enabled = false;
+  let targetVersion = '';
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) enabled = reader.bool();
+    else if (field === 2) targetVersion = reader.string();
+    else reader.skip();
+  }
+  return { enabled, targetVersion };
 }
 
 export function decodeStatusResponse(bytes: Buffer): StatusResponse {
   const reader = new WireReader(bytes);
   const errors: string[] = [];
+  let downgradeInfo: DowngradeInfo | undefined;
   const response = {
     header: noHeader,
     version: '',
@@ -84,9 +119,10 @@ export function decodeStatusResponse(bytes: Buffer): StatusResponse {
     else if (field === 10) response.isLearner = reader.bool();
     else if (field === 11) response.storageVersion = reader.string();
     else if (field === 12) response.dbSizeQuota = reader.count();
+    else if (field === 13) downgradeInfo = reader.message(readDowngradeInfo);
     else reader.skip();
   }
-  return { ...response, errors };
+  return { ...response, errors, ...(downgradeInfo === undefined ? {} : { downgradeInfo }) };
 }
 
 function encodeMember(member: Member): Buffer {
@@ -104,6 +140,43 @@ export function encodeMemberListResponse(response: MemberListResponse): Buffer {
     writer.message(1, response.header, writeHeader);
     for (const member of response.members) writer.element(2, encodeMember(member));
   });
+}
+
+/** The revision that HashKV is asked for, 0 = the latest. */
+export function decodeHashKvRequest(bytes: Buffer): Revision {
+  const reader = new WireReader(bytes);
+  let revision = 0n;
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) revision = reader.int64();
+    else reader.skip();
+  }
+  return revision;
+}
+
+export function encodeHashKvRequest(revision: Revision): Buffer {
+  return encode(revision, (writer) => writer.int64(1, revision));
+}
+
+export function encodeHashKvResponse(response: HashKvResponse): Buffer {
+  return encode(response, (writer) => {
+    writer.message(1, response.header, writeHeader);
+    writer.count(2, response.hash);
+    writer.int64(3, response.compactRevision);
+    writer.int64(4, response.hashRevision);
+  });
+}
+
+export function decodeHashKvResponse(bytes: Buffer): HashKvResponse {
+  const reader = new WireReader(bytes);
+  const response = { header: noHeader, hash: 0, compactRevision: 0n, hashRevision: 0n };
+  for (let field = reader.next(); field !== 0; field = reader.next()) {
+    if (field === 1) response.header = reader.message(readHeader);
+    else if (field === 2) response.hash = reader.count();
+    else if (field === 3) response.compactRevision = reader.int64();
+    else if (field === 4) response.hashRevision = reader.int64();
+    else reader.skip();
+  }
+  return response;
 }
 
 /** 0 = get, 1 = activate, 2 = deactivate. */

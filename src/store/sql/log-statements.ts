@@ -48,3 +48,24 @@ export function selectLog(scope: LogScope, limit: number): Statement {
       ' WHERE m.id = 1',
   };
 }
+
+/**
+ * At most `limit` rows of the log with after < mod_revision <= through, the lowest revisions first (rows come in no order),
+ * each with the revision that replaced it (`next_revision`, NULL where it is the key's latest) and with the meta row. Without
+ * log rows: one row with the meta columns alone. Parameters: after, through.
+ */
+export function selectHistory(limit: number): Statement {
+  const columns = 'mod_revision, k, sub, create_revision, version, lease, tombstone, value';
+  return {
+    name: 'log.history',
+    text:
+      'SELECT m.revision AS revision, m.compact_revision AS compact_revision,' +
+      ' l.mod_revision AS mod_revision, l.k AS k, l.sub AS sub, l.create_revision AS create_revision,' +
+      ' l.version AS version, l.lease AS lease, l.tombstone AS tombstone, l.value AS value,' +
+      ' (SELECT MIN(n.mod_revision) FROM switchyard_log n' +
+      ' WHERE n.k = l.k AND n.mod_revision > l.mod_revision) AS next_revision' +
+      ` FROM switchyard_meta m LEFT JOIN (SELECT ${columns} FROM switchyard_log` +
+      ` WHERE mod_revision > ? AND mod_revision <= ? ORDER BY mod_revision LIMIT ${limit}) l ON 1 = 1` +
+      ' WHERE m.id = 1',
+  };
+}
