@@ -3,6 +3,7 @@
 import test from 'ava';
 import { testEtcd } from '../servers/index.ts';
 import { skipped } from '../servers/database.ts';
-import { registerConformance } from './suite.ts';
+import { progressNotifySeconds, registerConformance } from './suite.ts';
 
-registerConformance(test, () => skipped(() => testEtcd()));
+const args = [`--watch-progress-notify-interval=${progressNotifySeconds}s`];
+registerConformance(test, () => skipped(() => testEtcd({ args })));

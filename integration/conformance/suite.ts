@@ -13,8 +13,12 @@ import { rangeCases } from './range.ts';
 import { isWholeServer, Scene, type Cases } from './scene.ts';
 import { txnCases } from './txn.ts';
 import { watchCases } from './watch.ts';
+import { watchControlCases } from './watch-control.ts';
 import { watchEdgeCases } from './watch-edges.ts';
 import { writeCases } from './write.ts';
+
+/** How long a watch that wants marks is silent before it gets one, here. */
+export const progressNotifySeconds = 0.5;
 
 /** A server under test. */
 export interface Target {
@@ -33,6 +37,7 @@ const suites: Readonly<Record<string, Cases>> = {
   compact: compactCases,
   watch: watchCases,
   'watch edges': watchEdgeCases,
+  'watch control': watchControlCases,
   lease: leaseCases,
   kubernetes: kubernetesCases,
 };

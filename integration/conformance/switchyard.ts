@@ -2,7 +2,9 @@
 
 import { startSwitchyard, testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
 import { skipped } from '../servers/database.ts';
-import type { Target } from './suite.ts';
+import { progressNotifySeconds, type Target } from './suite.ts';
+
+const notifyInterval = `--watch-progress-notify-interval=${progressNotifySeconds}`;
 
 /** switchyard with everything in a fresh database; undefined: a skip was announced. */
 export async function onDatabase(engine: SqlEngine): Promise<Target | undefined> {
@@ -13,7 +15,7 @@ export async function onDatabase(engine: SqlEngine): Promise<Target | undefined>
 
 /** switchyard in front of a fresh etcd; undefined: a skip was announced. */
 export async function throughEtcd(): Promise<Target | undefined> {
-  const etcd = await skipped(() => testEtcd());
+  const etcd = await skipped(() => testEtcd({ args: [`${notifyInterval}s`] }));
   if (etcd === undefined) return undefined;
   return behind(etcd.endpoint, () => etcd.dispose());
 }
@@ -24,7 +26,7 @@ export async function throughEtcd(): Promise<Target | undefined> {
  */
 export async function byRule(engine: SqlEngine): Promise<Target | undefined> {
   const database = await testDatabase(engine);
-  const etcd = await skipped(() => testEtcd());
+  const etcd = await skipped(() => testEtcd({ args: [`${notifyInterval}s`] }));
   const drop = async () => {
     await database?.dispose();
     await etcd?.dispose();
@@ -50,6 +52,7 @@ async function behind(
   try {
     const switchyard = await startSwitchyard({
       defaultEndpoint,
+      args: [notifyInterval],
       ...(topology === undefined ? {} : { topology }),
     });
     const dispose = async () => {

@@ -72,6 +72,7 @@ export class FakeStore implements Store {
     const batches = this.#batches(request, signal);
     return {
       createdRevision: this.revision,
+      revision: this.revision,
       requestProgress: () => undefined,
       [Symbol.asyncIterator]: () => batches,
     };

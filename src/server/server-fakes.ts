@@ -48,6 +48,10 @@ class MemoryWatch implements Watch {
     signal.addEventListener('abort', () => this.wake(), { once: true });
   }
 
+  get revision(): Revision {
+    return this.#store.revision;
+  }
+
   wake(): void {
     this.#wake.resolve();
     this.#wake = Promise.withResolvers();

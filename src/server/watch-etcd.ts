@@ -2,7 +2,7 @@
 // filters, fragments and compaction answers. Only what a mixed stream needs is touched: the id of a create request, and
 // progress answers for all watches, which on a mixed stream go out once for each watch of this etcd.
 
-import { appendWatchId, peekWatchResponse, replaceWatchId } from '../etcd/codec/watch.ts';
+import { appendWatchId, noWatchId, peekWatchResponse, replaceWatchId } from '../etcd/codec/watch.ts';
 import { EtcdError, grpcCode } from '../etcd/errors.ts';
 import type { WatchId } from '../etcd/types.ts';
 import { RawStatusError, type Passthrough, type RawStream } from '../store/store.ts';
@@ -69,14 +69,16 @@ export class EtcdLeg {
   }
 
   async #pass(message: Buffer): Promise<void> {
-    const { created, canceled, watchId, hasEvents, compactRevision } = peekWatchResponse(message);
+    const { created, canceled, watchId, hasEvents, compactRevision, fragment } = peekWatchResponse(message);
     if (created) this.#answered(watchId, canceled ? 'refused' : 'created');
     else if (canceled) {
       this.#ids.delete(watchId);
       this.#options.canceled(watchId);
     }
-    const forAll = watchId < 0n && !created && !canceled && !hasEvents && compactRevision === 0n;
-    if (!forAll || this.#options.isAlone()) return this.#options.outlet.write(message);
+    const forAll = watchId === noWatchId && !created && !canceled && !hasEvents && compactRevision === 0n;
+    if (!forAll || this.#options.isAlone()) {
+      return this.#options.outlet.write(message, { from: this, isLast: !fragment });
+    }
     for (const id of this.#ids) await this.#options.outlet.write(replaceWatchId(message, id));
   }
 

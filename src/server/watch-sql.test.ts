@@ -3,10 +3,11 @@
 import test from 'ava';
 import { decodeWatchResponse } from '../etcd/codec/watch.ts';
 import { watchRequest } from '../etcd/requests.ts';
-import type { Event } from '../etcd/types.ts';
+import type { Event, WatchCreateRequest } from '../etcd/types.ts';
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
 import { requestBytesMax } from './validate.ts';
-import { ProgressRound, SqlWatch } from './watch-sql.ts';
+import { ProgressRound } from './watch-progress.ts';
+import { SqlWatch } from './watch-sql.ts';
 
 const event = (revision: bigint, bytes = 1): Event => ({
   type: 'put',
@@ -29,6 +30,7 @@ function drivenWatch() {
   let wake = Promise.withResolvers<void>();
   const watch: Watch = {
     createdRevision: 1n,
+    revision: 1n,
     requestProgress: () => undefined,
     async *[Symbol.asyncIterator]() {
       for (;;) {
@@ -54,7 +56,6 @@ function slowStream() {
   const messages: Buffer[] = [];
   const outlet = {
     signal: new AbortController().signal,
-    progressNotifyIntervalMs: 600_000,
     write: (message: Buffer) => {
       messages.push(message);
       return new Promise<void>(() => undefined);
@@ -63,12 +64,12 @@ function slowStream() {
       throw error;
     },
   };
-  const start = (id: bigint, watch: Watch, fragment: boolean) => {
+  const start = (id: bigint, watch: Watch, fragment: boolean, more: Partial<WatchCreateRequest> = {}) => {
     const sql = new SqlWatch({
       id,
       store: {} as Store,
       watch,
-      request: watchRequest(Buffer.from('a'), { fragment }),
+      request: watchRequest(Buffer.from('a'), { fragment, ...more }),
       header: { clusterId: 1n, memberId: 2n, revision: 0n, raftTerm: 1n },
       abort: new AbortController(),
       outlet,
@@ -100,8 +101,13 @@ test('a mark is not below the events of its watch that are on their way', async 
   const { outlet, start, answers } = slowStream();
   const [ahead, behind] = [drivenWatch(), drivenWatch()];
   const watches = [start(1n, ahead.watch, false), start(2n, behind.watch, false)];
-  const round = new ProgressRound(watches, { outlet, areAll: () => true, answered: () => undefined });
-  t.true(round.covers(watches));
+  const round = new ProgressRound(watches, {
+    outlet,
+    times: 1,
+    areAll: () => true,
+    answered: () => undefined,
+  });
+  t.true(round.isOpen);
   await ahead.give(5n);
   await ahead.give(6n, event(6n));
   await behind.give(5n);
@@ -113,4 +119,22 @@ test('a mark is not below the events of its watch that are on their way', async 
       [2n, 0, 5n],
     ],
   );
+});
+
+test('a tick asks for a mark where none of the events went out since the one before', async (t) => {
+  const { start } = slowStream();
+  const { watch, give } = drivenWatch();
+  let asked = 0;
+  const counting: Watch = { ...watch, requestProgress: () => void asked++ };
+  const silent = start(1n, counting, false, { progressNotify: true });
+  const unasked = start(2n, counting, false);
+  const ticks = (count: number) => {
+    for (let times = 0; times < count; times++) for (const one of [silent, unasked]) one.tick();
+    return asked;
+  };
+  t.is(ticks(1), 1, 'from the first tick on');
+  t.is(ticks(1), 2, 'at every tick');
+  await give(2n, event(2n));
+  t.is(ticks(1), 2);
+  t.is(ticks(1), 3);
 });

@@ -5,11 +5,9 @@ import { encodeEvent, encodeWatchResponse, type EncodedEvent } from '../etcd/cod
 import { EtcdError } from '../etcd/errors.ts';
 import type { Event, ResponseHeader, Revision, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
-import { requestBytesMax } from './validate.ts';
+import { fragments } from './watch-fragments.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
-
-/** Answers above this many bytes of events are split where the client asked for fragments; etcd: `--max-request-bytes`. */
-const fragmentBytesMax = requestBytesMax;
+import type { ProgressRound } from './watch-progress.ts';
 
 /** An event goes out in the same bytes to every watch that got the same event object. */
 const encodedEvents = new WeakMap<Event, EncodedEvent>();
@@ -18,21 +16,6 @@ function encoded(event: Event): EncodedEvent {
   let bytes = encodedEvents.get(event);
   if (bytes === undefined) encodedEvents.set(event, (bytes = encodeEvent(event)));
   return bytes;
-}
-
-/** Events in pieces of at most `fragmentBytesMax`, one event at least. */
-function* pieces(events: readonly EncodedEvent[]): Generator<readonly EncodedEvent[]> {
-  let start = 0;
-  let bytes = 0;
-  for (const [index, event] of events.entries()) {
-    if (index > start && bytes + event.length > fragmentBytesMax) {
-      yield events.slice(start, index);
-      start = index;
-      bytes = 0;
-    }
-    bytes += event.length;
-  }
-  yield events.slice(start);
 }
 
 export interface SqlWatchOptions {
@@ -55,8 +38,7 @@ export class SqlWatch {
   #through: Revision;
   #live = true;
   #ownProgress = false;
-  #sentSinceNotify = true;
-  #timer: NodeJS.Timeout | undefined;
+  #sentSinceTick = false;
   #round: ProgressRound | undefined;
 
   constructor(options: SqlWatchOptions) {
@@ -66,15 +48,23 @@ export class SqlWatch {
     this.#through = options.watch.createdRevision;
   }
 
+  /** False once it is over: canceled, or ended by a compaction and not canceled yet. */
+  get isLive(): boolean {
+    return this.#live;
+  }
+
   /** Begins delivery; `ended` is called once, when the watch ends other than by `cancel`. */
   start(ended: () => void): void {
-    const { request, outlet } = this.#options;
-    if (request.progressNotify) {
-      this.#timer = setInterval(() => this.#notifyIfSilent(), outlet.progressNotifyIntervalMs).unref();
-    }
     this.#pump()
       .catch((error: unknown) => this.#broken(error, ended))
       .finally(() => this.#stop());
+  }
+
+  /** The stream's notify interval is over: a watch that wants marks and was sent no events meanwhile gets one. */
+  tick(): void {
+    if (!this.#live || !this.#options.request.progressNotify) return;
+    if (!this.#sentSinceTick) this.requestOwnProgress();
+    this.#sentSinceTick = false;
   }
 
   /** A mark under the watch's own id, as soon as it is due. */
@@ -89,10 +79,10 @@ export class SqlWatch {
     this.#options.watch.requestProgress();
   }
 
-  /** Ends the watch at the client's wish and says so. */
+  /** Ends the watch, if it has not ended yet, at the client's wish and says so. */
   async cancel(): Promise<void> {
     this.#stop();
-    const header = this.#headerAt(this.#through);
+    const header = this.#headerAt(this.#options.watch.revision);
     await this.#options.outlet.write(encodeWatchResponse({ header, watchId: this.id, canceled: true }));
   }
 
@@ -112,13 +102,7 @@ export class SqlWatch {
 
   #stop(): void {
     this.#live = false;
-    clearInterval(this.#timer);
     this.#options.abort.abort();
-  }
-
-  #notifyIfSilent(): void {
-    if (!this.#sentSinceNotify) this.requestOwnProgress();
-    this.#sentSinceNotify = false;
   }
 
   async #pump(): Promise<void> {
@@ -132,14 +116,13 @@ export class SqlWatch {
   async #deliver({ events, revision }: WatchBatch): Promise<void> {
     const { request, outlet } = this.#options;
     const all = events.map(encoded);
-    const parts = request.fragment ? [...pieces(all)] : [all];
-    const header = this.#headerAt(revision);
-    this.#sentSinceNotify = true;
+    const answer = { header: this.#headerAt(revision), watchId: this.id };
+    const messages = request.fragment
+      ? fragments(answer, all)
+      : [encodeWatchResponse({ ...answer, events: all })];
+    this.#sentSinceTick = true;
     // Given without a pause in between: clients put the fragments of one answer together and lose what comes among them.
-    const written = parts.map((part, index) => {
-      const fragment = index < parts.length - 1;
-      return outlet.write(encodeWatchResponse({ header, watchId: this.id, events: part, fragment }));
-    });
+    const written = messages.map((message) => outlet.write(message));
     // The stream keeps its order, so from here on a mark of this revision comes after the events.
     this.#advance(revision);
     await Promise.all(written);
@@ -149,10 +132,13 @@ export class SqlWatch {
     this.#advance(revision);
     const round = this.#round;
     this.#round = undefined;
+    const { request, outlet } = this.#options;
+    // Nothing is told to a watch that starts in the future, nor to the stream for its sake, as with etcd.
+    const isDue = revision >= request.startRevision;
+    if (!isDue) round?.drop();
     if (this.#ownProgress) {
       this.#ownProgress = false;
-      this.#sentSinceNotify = true;
-      await this.#options.outlet.write(this.mark(this.id));
+      if (isDue) await outlet.write(this.mark(this.id));
     }
     await round?.arrived(this);
   }
@@ -173,70 +159,5 @@ export class SqlWatch {
     await this.#options.outlet.write(
       encodeWatchResponse({ header, watchId: this.id, canceled: true, compactRevision }),
     );
-  }
-}
-
-/** What a round needs of its stream. */
-export interface ProgressRoundHost {
-  readonly outlet: WatchOutlet;
-  /** True while the stream has these watches and no other: only then may one mark speak for all. */
-  areAll(watches: ReadonlyMap<WatchId, SqlWatch>): boolean;
-  /** The round has been answered. */
-  answered(): void;
-}
-
-/**
- * One progress request to all watches of a stream, all in one store. Answered when each has had its mark: with one mark
- * for all (id -1) when they are level and nothing has joined them, else with one for each, because a mark must not be
- * behind what its watch was sent, nor speak for a watch that was not asked.
- */
-export class ProgressRound {
-  readonly #waiting = new Map<WatchId, SqlWatch>();
-  readonly #members = new Map<WatchId, SqlWatch>();
-  readonly #host: ProgressRoundHost;
-  #done = false;
-
-  constructor(watches: readonly SqlWatch[], host: ProgressRoundHost) {
-    this.#host = host;
-    for (const watch of watches) {
-      this.#waiting.set(watch.id, watch);
-      this.#members.set(watch.id, watch);
-    }
-    for (const watch of watches) watch.joinRound(this);
-  }
-
-  /** True when every one of `watches` takes part and the round is still open. */
-  covers(watches: readonly SqlWatch[]): boolean {
-    return !this.#done && watches.every((watch) => this.#members.get(watch.id) === watch);
-  }
-
-  /** The watch has got everything up to its mark. */
-  arrived(watch: SqlWatch): Promise<void> {
-    this.#waiting.delete(watch.id);
-    return this.#answerWhenAllThere();
-  }
-
-  /** The watch is gone and waits for nothing. */
-  leave(id: WatchId): void {
-    this.#waiting.delete(id);
-    this.#members.delete(id);
-    this.#answerWhenAllThere().catch((error: unknown) => this.#host.outlet.fail(error));
-  }
-
-  async #answerWhenAllThere(): Promise<void> {
-    if (this.#done || this.#waiting.size > 0) return;
-    this.#done = true;
-    const { outlet } = this.#host;
-    const watches = [...this.#members.values()];
-    const [first] = watches;
-    const level = watches.every((watch) => watch.through === first?.through);
-    const speaksForAll = level && this.#host.areAll(this.#members);
-    // Written without a pause in between, so that no event gets in front of a mark that does not cover it.
-    const marks = speaksForAll
-      ? watches.slice(0, 1).map((watch) => watch.mark(-1n))
-      : watches.map((watch) => watch.mark(watch.id));
-    const written = marks.map((mark) => outlet.write(mark));
-    this.#host.answered();
-    await Promise.all(written);
   }
 }

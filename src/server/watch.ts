@@ -10,7 +10,12 @@
 // Progress. A mark with id -1 speaks for every watch of the stream, so it is sent only when all of them are in one store
 // and have got the same; otherwise each watch gets a mark under its own id.
 
-import { decodeWatchRequest, encodeWatchResponse, type WatchRequest } from '../etcd/codec/watch.ts';
+import {
+  decodeWatchRequest,
+  encodeWatchResponse,
+  noWatchId,
+  type WatchRequest,
+} from '../etcd/codec/watch.ts';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
 import { isEmptyRange, keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
@@ -18,14 +23,13 @@ import { linkedAbort } from '../lib/abort.ts';
 import { inTime } from '../lib/in-time.ts';
 import { RawStatusError, type Store, type Watch } from '../store/store.ts';
 import type { CallContext, MessageStream } from './call.ts';
-import { createHeaders, type Headers } from './headers.ts';
+import { createHeaders, currentHeader, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
 import { EtcdLeg } from './watch-etcd.ts';
-import type { WatchOutlet } from './watch-outlet.ts';
-import { ProgressRound, SqlWatch } from './watch-sql.ts';
+import { StreamOutlet, type WatchOutlet } from './watch-outlet.ts';
+import { ProgressRound } from './watch-progress.ts';
+import { SqlWatch } from './watch-sql.ts';
 
-/** The id in answers about no watch, or about all. */
-export const noWatchId: WatchId = -1n;
 /** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
 const mixedWatchIdMin = 2n ** 32n;
 /** How long a create may take before requests behind it are looked at. */
@@ -36,7 +40,7 @@ const minimalKey = Buffer.from([0]);
 /** Ranges that a stream remembers to know which placements concern it; with more, all do. */
 const rangesMax = 1_000;
 
-/** What an id belongs to. */
+/** What an id belongs to. A watch that a compaction has ended keeps its id until the client cancels it, as in etcd. */
 type Owner = { readonly watch: SqlWatch } | { readonly leg: EtcdLeg };
 
 class WatchSession {
@@ -55,8 +59,8 @@ class WatchSession {
   #nextId = 0n;
   #nextMixedId = mixedWatchIdMin;
   #round: ProgressRound | undefined;
-  /** Progress was asked for while a round was open: its marks may be from before the request. */
-  #askedAgain = false;
+  /** Progress requests since the round was opened: its marks may be from before them. */
+  #askedAgain = 0;
   /** The create under way. */
   #creating: Promise<void> | undefined;
 
@@ -65,12 +69,8 @@ class WatchSession {
     this.#headers = headers;
     this.#stream = stream;
     this.#context = context;
-    this.#outlet = {
-      signal: context.signal,
-      progressNotifyIntervalMs: options.progressNotifyIntervalMs,
-      write: (message) => stream.write(message),
-      fail: (error) => this.#failed.reject(error),
-    };
+    const fail = (error: unknown) => this.#failed.reject(error);
+    this.#outlet = new StreamOutlet(stream, { signal: context.signal, fail });
   }
 
   /** Serves until the client or a failure ends it; never resolves, since a stream ended with OK ends its watches for good. */
@@ -82,7 +82,18 @@ class WatchSession {
     // A client that has half-closed still gets its events, as with etcd.
     this.#receive().catch((error: unknown) => this.#failed.reject(error));
     const forget = this.#options.router.onMove((ranges, store) => this.#moved(ranges, store));
-    return Promise.race([this.#failed.promise, aborted.promise]).finally(forget);
+    const { progressNotifyIntervalMs } = this.#options;
+    // One clock for all watches of a stream, and not the same for all streams: as in etcd.
+    const intervalMs = progressNotifyIntervalMs * (1 + Math.random() / 10);
+    const ticker = setInterval(() => this.#tick(), intervalMs).unref();
+    return Promise.race([this.#failed.promise, aborted.promise]).finally(() => {
+      clearInterval(ticker);
+      forget();
+    });
+  }
+
+  #tick(): void {
+    for (const owner of this.#owners.values()) if ('watch' in owner) owner.watch.tick();
   }
 
   /** A watch of a type that now lives elsewhere would wait for ever: the client comes back and is led to the right store. */
@@ -141,9 +152,8 @@ class WatchSession {
       this.#remember(range, store);
       // The first answer of an etcd to ids of its own must be known before ids are chosen around them.
       if (this.#place !== store) for (const leg of this.#legs.values()) await leg.settled();
-      if (this.#owners.has(request.watchId) && request.watchId !== 0n) {
-        return await this.#refuse(store, 'mvcc: duplicate watch ID provided on the WatchStream');
-      }
+      const reason = this.#reasonAgainst(request, range, store);
+      if (reason !== undefined) return await this.#refuse(store, reason);
       if (store.passthrough === undefined) return await this.#createSql(store, request);
     } catch (error) {
       return this.#createFailed(error);
@@ -151,11 +161,17 @@ class WatchSession {
     return this.#createEtcd(store, request, message);
   }
 
+  /** Why the watch cannot be, in etcd's order; an etcd judges by itself, but does not know ids of other stores. */
+  #reasonAgainst(request: WatchCreateRequest, range: KeyRange, store: Store): string | undefined {
+    const owner = request.watchId === 0n ? undefined : this.#owners.get(request.watchId);
+    const isTheirs = owner === undefined || ('leg' in owner && owner.leg === this.#legs.get(store));
+    if (store.passthrough !== undefined && isTheirs) return undefined;
+    if (request.startRevision < 0n) return etcdErrors.compacted[1];
+    if (isEmptyRange(range)) return 'mvcc: watcher range is empty';
+    return owner === undefined ? undefined : 'mvcc: duplicate watch ID provided on the WatchStream';
+  }
+
   async #createSql(store: Store, request: WatchCreateRequest): Promise<void> {
-    if (request.startRevision < 0n) return this.#refuse(store, etcdErrors.compacted[1]);
-    if (isEmptyRange(keyRange(request.key, request.rangeEnd))) {
-      return this.#refuse(store, 'mvcc: watcher range is empty');
-    }
     const abort = linkedAbort(this.#context.signal);
     const { template, watch } = await this.#register(store, request, abort);
     this.#join(store);
@@ -164,7 +180,7 @@ class WatchSession {
     this.#owners.set(id, { watch: sql });
     const header = { ...template, revision: watch.createdRevision };
     await this.#outlet.write(encodeWatchResponse({ header, watchId: id, created: true }));
-    sql.start(() => this.#forget(id));
+    sql.start(() => this.#round?.leave(id));
   }
 
   /** @throws EtcdError timeout when the store takes too long, whether it heeds its signal or not. */
@@ -229,9 +245,9 @@ class WatchSession {
 
   /** Created and canceled at once, as etcd answers a watch that cannot be. */
   async #refuse(store: Store, cancelReason: string): Promise<void> {
-    const template = await this.#headers.of(store, this.#context.signal);
+    const header = await currentHeader(store, this.#context.signal);
     const refused = { watchId: noWatchId, created: true, canceled: true, cancelReason };
-    await this.#outlet.write(encodeWatchResponse({ header: template, ...refused }));
+    await this.#outlet.write(encodeWatchResponse({ header, ...refused }));
   }
 
   /**
@@ -294,24 +310,31 @@ class WatchSession {
     this.#askSql();
   }
 
-  #askSql(): void {
+  #askSql(times = 1): void {
     const watches = this.#sqlWatches();
-    const [first] = watches;
+    const live = watches.filter(({ isLive }) => isLive);
+    const [first] = live;
     if (first === undefined) return;
     if (!this.#isAlone(first.store)) {
-      for (const watch of watches) watch.requestOwnProgress();
+      for (const watch of live) watch.requestOwnProgress();
       return;
     }
-    this.#askedAgain = this.#round?.covers(watches) === true;
-    if (this.#askedAgain) return;
+    // etcd has nothing to say for all while one of them has ended and not been cancelled.
+    if (live.length < watches.length) return;
+    if (this.#round?.isOpen === true) {
+      this.#askedAgain += times;
+      return;
+    }
+    this.#askedAgain = 0;
     this.#round = new ProgressRound(watches, {
       outlet: this.#outlet,
+      times,
       areAll: (members) => {
         if (this.#owners.size !== members.size) return false;
         return [...this.#owners].every(([id, owner]) => 'watch' in owner && owner.watch === members.get(id));
       },
       answered: () => {
-        if (this.#askedAgain) this.#askSql();
+        if (this.#askedAgain > 0) this.#askSql(this.#askedAgain);
       },
     });
   }

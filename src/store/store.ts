@@ -70,6 +70,8 @@ export interface WatchBatch {
 export interface Watch extends AsyncIterable<WatchBatch> {
   /** The store's revision when the watch was created: the header revision of the `created` answer. */
   readonly createdRevision: Revision;
+  /** The store's revision as far as this gateway knows it: never below what it has acknowledged or yielded. */
+  readonly revision: Revision;
   /**
    * Asks for a progress mark. It arrives through the iteration once everything at or below the store's revision at
    * the time of the request (read from the database, not from memory) has been yielded. Several requests may share one mark.

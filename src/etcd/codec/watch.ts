@@ -53,6 +53,9 @@ export interface WatchResponsePeek {
   readonly headerRevision: bigint;
 }
 
+/** The id in answers about no watch, or about all of a stream. */
+export const noWatchId: WatchId = -1n;
+
 const watchIdField = 2;
 const createWatchIdField = 7;
 const eventsField = 11;

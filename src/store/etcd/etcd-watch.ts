@@ -61,6 +61,10 @@ class EtcdWatch implements Watch {
     return this.#createdRevision;
   }
 
+  get revision(): Revision {
+    return this.#next > this.#createdRevision ? this.#next - 1n : this.#createdRevision;
+  }
+
   async open(): Promise<void> {
     try {
       this.#opened = await this.#create();

@@ -69,8 +69,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   /** Asked for progress, and the question has not gone to the feed yet. */
   #progressAskers = new Set<Watcher>();
   #progressAsked = false;
-  /** Have a mark due that lies above `applied`. */
-  readonly #heldMarks = new Set<Watcher>();
   #linger: AbortController | undefined;
   #historyFailing = false;
   #closed = false;
@@ -106,7 +104,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       request,
       createdRevision: revision,
       nextRevision: startRevision === 0n ? revision + 1n : startRevision,
-      markFloor: startRevision,
     });
     const onAbort = () => watcher.end();
     signal.addEventListener('abort', onAbort, { once: true });
@@ -150,7 +147,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       const publication = { events, bytes, after: batch.after, through: batch.through };
       for (const watcher of interest.members) watcher.offer(publication);
     }
-    for (const watcher of this.#heldMarks) if (watcher.nudge()) this.#heldMarks.delete(watcher);
   }
 
   compacted(compactRevision: Revision): void {
@@ -197,7 +193,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     this.#watchers.delete(watcher);
     this.#index.delete(watcher.range, watcher);
     this.#progressAskers.delete(watcher);
-    this.#heldMarks.delete(watcher);
     if (this.#watchers.size === 0 && !this.#closed) void this.#stopFeedLater();
   }
 
@@ -207,9 +202,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
         const askers = this.#progressAskers;
         this.#progressAskers = new Set();
         await this.#feed.caughtUp();
-        for (const watcher of askers) {
-          if (watcher.state !== 'ended' && !watcher.mark(this.#feed.applied)) this.#heldMarks.add(watcher);
-        }
+        for (const watcher of askers) if (watcher.state !== 'ended') watcher.mark();
       }
     } catch (error) {
       // The feed stops only when no watcher is left that could be answered.

@@ -58,8 +58,6 @@ export interface WatcherOptions {
   readonly createdRevision: Revision;
   /** The first revision that it is about. */
   readonly nextRevision: Revision;
-  /** No progress mark below this. */
-  readonly markFloor: Revision;
 }
 
 /** A watch and its only iterator. */
@@ -69,15 +67,13 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   readonly #host: WatcherHost;
   readonly #request: WatcherOptions['request'];
   readonly #firstRevision: Revision;
-  readonly #markFloor: Revision;
   readonly #backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
   #state: WatcherState;
   #position: Revision;
   #queue: WatchBatch[] = [];
   #queuedEvents = 0;
   #queuedBytes = 0;
-  /** A mark is due once the feed has published this revision. */
-  #mark: Revision | undefined;
+  #markDue = false;
   #failure: EtcdError | undefined;
   #wake: (() => void) | undefined;
   #reading: AbortController | undefined;
@@ -88,9 +84,13 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#request = options.request;
     this.createdRevision = options.createdRevision;
     this.#firstRevision = options.nextRevision;
-    this.#markFloor = options.markFloor;
     this.#position = options.nextRevision - 1n;
     this.#state = this.#position >= options.host.applied ? 'synced' : 'behind';
+  }
+
+  get revision(): Revision {
+    const { applied } = this.#host;
+    return applied > this.createdRevision ? applied : this.createdRevision;
   }
 
   get state(): WatcherState {
@@ -112,17 +112,10 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     if (this.#state !== 'ended') this.#host.askProgress(this);
   }
 
-  /** A mark is due once `revision` is published. Returns false when that has to wait for later publications. */
-  mark(revision: Revision): boolean {
-    this.#mark = revision > this.#markFloor ? revision : this.#markFloor;
-    return this.nudge();
-  }
-
-  /** Wakes the consumer when a mark that waited can be given; false: it still has to wait. */
-  nudge(): boolean {
-    if (this.#mark !== undefined && this.#mark > this.#host.applied) return false;
+  /** The feed has published what a mark was asked for: it is due after the events. */
+  mark(): void {
+    this.#markDue = true;
     this.#signal();
-    return true;
   }
 
   /** Queues what is due of a publication, when synced; what does not fit puts the watcher behind. */
@@ -138,7 +131,8 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
       if (publication.after > this.#position) this.#position = publication.after;
       return;
     }
-    this.#queue.push({ events, revision: publication.through });
+    // As etcd does for a watch that is up to date, not the end of the publication: others may have written the rest.
+    this.#queue.push({ events, revision: events.at(-1)!.kv.modRevision });
     this.#queuedEvents += events.length;
     this.#queuedBytes += publication.bytes;
     this.#signal();
@@ -173,8 +167,8 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
         if (batch !== undefined) return { done: false, value: batch };
         continue;
       }
-      if (this.#mark !== undefined && this.#mark <= this.#host.applied) {
-        this.#mark = undefined;
+      if (this.#markDue) {
+        this.#markDue = false;
         return { done: false, value: { events: [], revision: this.#host.applied } };
       }
       await new Promise<void>((resolve) => {
