@@ -2,11 +2,11 @@
 // is; leases end by the database's own clock, so tests set their end.
 
 import test, { type ExecutionContext } from 'ava';
-import type { LeaseId, PutRequest } from '../src/etcd/types.ts';
+import type { Event, LeaseId, PutRequest, Revision } from '../src/etcd/types.ts';
 import { systemClock } from '../src/lib/clock.ts';
 import { silentLogger } from '../src/lib/log.ts';
 import { createCommitter } from '../src/store/sql/committer.ts';
-import { createLessor } from '../src/store/sql/lessor.ts';
+import { createLessor, type FindLease } from '../src/store/sql/lessor.ts';
 import { FakeClock } from '../src/store/sql/watch-fakes.ts';
 import { fromKey, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
@@ -18,7 +18,9 @@ const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
 async function opened(engine: SqlEngine) {
   const database = await testDatabase(engine);
   if (database === undefined) return undefined;
-  const dialect = dialects[engine];
+  // The database's clock with what it has leapt ahead.
+  const nowMs = `(${dialects[engine].sql.nowMs} + (SELECT ahead_ms FROM test_clock))`;
+  const dialect = { ...dialects[engine], sql: { ...dialects[engine].sql, nowMs } };
   // Its own expiry leaves those with a longer TTL than it is old alone, and so nearly all of the tests'.
   const store = await openTestStore(database);
   const driver = dialect.open({ url: database.url, pool });
@@ -31,13 +33,22 @@ async function opened(engine: SqlEngine) {
     committed: () => undefined,
   });
   const run = (text: string, params: readonly bigint[]) => driver.query({ name: 'test', text }, params);
+  await run('CREATE TABLE test_clock (ahead_ms bigint NOT NULL)', []);
+  await run('INSERT INTO test_clock VALUES (0)', []);
   return {
     store,
     /** With a clock that stands still, and the times of its answers: one for each tick. */
-    lessor() {
+    lessor(elsewhere: { readonly findLease?: FindLease } = {}) {
       const clock = new TickingClock();
       const revoke = committer.revoke.bind(committer);
-      const lessor = createLessor({ driver, dialect, clock, logger: silentLogger, revoke });
+      const lessor = createLessor({
+        driver,
+        dialect,
+        clock,
+        logger: silentLogger,
+        revoke,
+        ...elsewhere,
+      });
       return { lessor, clock, [Symbol.asyncDispose]: () => lessor.close() };
     },
     put: (key: string, options: Partial<PutRequest> = {}) =>
@@ -49,10 +60,21 @@ async function opened(engine: SqlEngine) {
       ),
     /** Moves the end of the lease to so long from now. */
     endIn: (id: LeaseId, ms: number) =>
-      run(`UPDATE switchyard_lease SET expires_at = ${dialect.sql.nowMs} + ? WHERE id = ?`, [BigInt(ms), id]),
+      run(`UPDATE switchyard_lease SET expires_at = ${nowMs} + ? WHERE id = ?`, [BigInt(ms), id]),
+    leap: (ms: number) => run('UPDATE test_clock SET ahead_ms = ahead_ms + ?', [BigInt(ms)]),
     async keys() {
       const { kvs } = await store.range(rangeRequest('\0', { rangeEnd: fromKey }), soon());
       return kvs.map(({ key }) => key.toString());
+    },
+    /** The first events since a revision, at least so many. */
+    async history(startRevision: Revision, least: number) {
+      const seen: Event[] = [];
+      const request = watchRequest('\0', { rangeEnd: fromKey, startRevision });
+      for await (const { events } of await store.watch(request, soon())) {
+        seen.push(...events);
+        if (seen.length >= least) break;
+      }
+      return seen;
     },
     async [Symbol.asyncDispose]() {
       await committer.close();
@@ -148,12 +170,87 @@ onEach('keeping alive gives the whole TTL again, and 0 for what is gone', async 
   t.like(await lessor.timeToLive({ id: 7n, keys: false }, soon()), { ttlSeconds: 5 });
   t.deepEqual(await lessor.keepAlive(7n, soon()), { revision: 1n, ttlSeconds: longTtl });
   t.true((await lessor.timeToLive({ id: 7n, keys: false }, soon())).ttlSeconds > longTtl - 60);
-  // Over, and its owner comes back before anybody has removed it.
-  await on.endIn(7n, -5_000);
-  t.like(await lessor.timeToLive({ id: 7n, keys: false }, soon()), { ttlSeconds: 0 });
-  t.like(await lessor.keepAlive(7n, soon()), { ttlSeconds: longTtl });
   await on.store.leaseRevoke(7n, soon());
   t.like(await lessor.keepAlive(7n, soon()), { ttlSeconds: 0 });
+});
+
+onEach('a lease that is over is renewed only when its owner may have been kept from it', async (t, on) => {
+  await using made = on.lessor();
+  const { lessor, clock } = made;
+  const renewed = async () => (await lessor.keepAlive(7n, soon())).ttlSeconds;
+  const endsNow = async () => {
+    await on.endIn(7n, -5_000);
+    t.like(await lessor.timeToLive({ id: 7n, keys: false }, soon()), { ttlSeconds: 0 });
+  };
+  await lessor.grant({ id: 7n, ttlSeconds: longTtl }, soon());
+  await on.put('a', { lease: 7n });
+  lessor.start();
+  // This gateway has only just come.
+  await clock.tick(500);
+  await endsNow();
+  t.is(await renewed(), longTtl);
+  // Seen all the time but for more than half of the TTL.
+  await clock.pass(longTtl * 1000);
+  await clock.tick(longTtl * 600);
+  await endsNow();
+  t.is(await renewed(), longTtl);
+  // The owner has had its chance: what is over is removed before the answer.
+  await clock.pass(longTtl * 1000);
+  await endsNow();
+  t.is(await renewed(), 0);
+  t.deepEqual(await on.keys(), []);
+  t.deepEqual((await lessor.leases(soon())).ids, []);
+});
+
+onEach('what the clock of the database leaps ahead counts as an outage', async (t, on) => {
+  await using first = on.lessor();
+  await using second = on.lessor();
+  for (const { lessor, clock } of [first, second]) {
+    lessor.start();
+    await clock.pass(longTtl * 1000);
+  }
+  await first.lessor.grant({ id: 7n, ttlSeconds: longTtl }, soon());
+  await first.lessor.grant({ id: 8n, ttlSeconds: 9 * longTtl }, soon());
+  for (const { clock } of [first, second]) await clock.tick(500);
+  await on.leap(longTtl * 1000);
+  for (const { clock } of [first, second]) await clock.pass(longTtl * 500);
+  t.deepEqual((await first.lessor.leases(soon())).ids, [7n, 8n]);
+  t.is((await first.lessor.keepAlive(7n, soon())).ttlSeconds, longTtl);
+  await on.endIn(7n, -1);
+  for (const { clock } of [first, second]) await clock.pass(longTtl * 500 + 1_000);
+  t.deepEqual((await first.lessor.leases(soon())).ids, [8n]);
+});
+
+onEach('elsewhere granted, a lease ends when it is gone there and not before', async (t, on) => {
+  const granted = new Map<LeaseId, number>([[7n, longTtl]]);
+  let isAway = false;
+  const findLease: FindLease = async (id) => {
+    if (isAway) throw new Error('the store that grants leases is away');
+    const remainingSeconds = granted.get(id);
+    return remainingSeconds === undefined ? undefined : { ttlSeconds: 2 * longTtl, remainingSeconds };
+  };
+  await using made = on.lessor({ findLease });
+  const { lessor, clock } = made;
+  await lessor.adopt({ id: 7n, ttlSeconds: 2 * longTtl, remainingSeconds: longTtl }, soon());
+  for (const key of ['b', 'a']) await on.put(key, { lease: 7n });
+  lessor.start();
+  // No renewal has reached this store.
+  await on.endIn(7n, -1);
+  await clock.pass(1_000);
+  const { ttlSeconds } = await lessor.timeToLive({ id: 7n, keys: false }, soon());
+  t.true(ttlSeconds > longTtl - 60 && ttlSeconds <= longTtl);
+  // Over here, but its owner is alive, as the other store has just said.
+  await on.endIn(7n, -1);
+  t.is((await lessor.keepAlive(7n, soon())).ttlSeconds, 2 * longTtl);
+  isAway = true;
+  granted.clear();
+  await on.endIn(7n, -1);
+  await clock.pass(1_000);
+  t.deepEqual(await on.keys(), ['a', 'b']);
+  isAway = false;
+  await clock.pass(500);
+  t.deepEqual(await on.keys(), []);
+  t.deepEqual((await lessor.leases(soon())).ids, []);
 });
 
 onEach('an adopted lease keeps what remains of it, and is adopted once', async (t, on) => {
@@ -183,18 +280,12 @@ onEach('a lease that is over takes its keys along in one revision, in key order'
   await clock.pass(500);
   t.deepEqual(await on.keys(), ['free', 'moved', 'other']);
   t.deepEqual((await lessor.leases(soon())).ids, [8n]);
-  const watch = await on.store.watch(
-    watchRequest('\0', { rangeEnd: fromKey, startRevision: before + 1n }),
-    soon(),
+  t.deepEqual(
+    (await on.history(before + 1n, 3)).map(
+      ({ type, kv }) => `${type} ${kv.key.toString()} ${kv.modRevision}`,
+    ),
+    ['a', 'b', 'c'].map((key) => `delete ${key} ${before + 1n}`),
   );
-  for await (const { events } of watch) {
-    if (events.length === 0) continue;
-    t.deepEqual(
-      events.map(({ type, kv }) => `${type} ${kv.key.toString()} ${kv.modRevision}`),
-      ['a', 'b', 'c'].map((key) => `delete ${key} ${before + 1n}`),
-    );
-    break;
-  }
 });
 
 onEach('nothing expires before its owner had a TTL to renew it', async (t, on) => {
@@ -228,23 +319,34 @@ onEach('nothing expires before its owner had a TTL to renew it', async (t, on) =
   t.false(await lives(9n));
 });
 
-onEach('of two gateways one lets a lease expire', async (t, on) => {
+onEach('of three gateways one lets a lease expire, in one revision', async (t, on) => {
   await using first = on.lessor();
   await using second = on.lessor();
-  const both = [first, second];
-  for (const { lessor, clock } of both) {
-    lessor.start();
-    await clock.pass(2_000);
-  }
+  await using third = on.lessor();
+  // The clock of a gateway says nothing: one is ahead by hours.
+  third.clock.advance(9 * 3_600_000);
+  const all = [first, second, third];
   const ids = Array.from({ length: 100 }, (_, index) => BigInt(index + 1));
   for (const id of ids) {
-    await first.lessor.grant({ id, ttlSeconds: 2 }, soon());
-    await on.endIn(id, longTtl * 1000);
-    await on.put(`k${id}`, { lease: id });
+    await first.lessor.grant({ id, ttlSeconds: longTtl }, soon());
+    for (const name of ['b', 'a']) await on.put(`${id} ${name}`, { lease: id });
   }
   const before = (await on.put('free')).header.revision;
+  for (const { lessor } of all) lessor.start();
+  await Promise.all(all.map(({ clock }) => clock.pass(longTtl * 1000)));
   for (const id of ids) await on.endIn(id, -1);
-  await Promise.all(both.map(({ clock }) => clock.pass(1_000)));
+  await Promise.all(all.map(({ clock }) => clock.pass(1_000)));
   t.deepEqual(await on.keys(), ['free']);
   t.deepEqual(await first.lessor.leases(soon()), { revision: before + 100n, ids: [] });
+  const deleted = await on.history(before + 1n, 2 * ids.length);
+  const ended = new Set<string>();
+  for (const [index, { type, kv }] of deleted.entries()) {
+    const [id, name] = kv.key.toString().split(' ') as [string, string];
+    t.deepEqual(
+      [type, name, kv.modRevision],
+      ['delete', 'ab'[index % 2], before + 1n + BigInt(Math.floor(index / 2))],
+    );
+    ended.add(id);
+  }
+  t.is(ended.size, ids.length);
 });

@@ -77,11 +77,11 @@ test('a lease of another store is taken over by the first write that names it', 
   const granting = open(t, etcd.endpoint);
   const second = await testEtcd();
   t.teardown(() => second.dispose());
-  const adoptLease = async (id: bigint, signal: AbortSignal) => {
+  const findLease = async (id: bigint, signal: AbortSignal) => {
     const { ttl, grantedTtl } = await granting.leaseTimeToLive({ id, keys: false }, signal);
     return ttl < 0 ? undefined : { ttlSeconds: grantedTtl, remainingSeconds: ttl };
   };
-  const store = openEtcdStore({ name: 'second', url: second.endpoint, logger: silentLogger, adoptLease });
+  const store = openEtcdStore({ name: 'second', url: second.endpoint, logger: silentLogger, findLease });
   t.teardown(() => store[Symbol.asyncDispose]());
   await granting.leaseGrant({ id: 4713n, ttl: 600 }, soon());
   const put = (lease: bigint) => {

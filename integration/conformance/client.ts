@@ -128,6 +128,23 @@ export class EtcdClient {
     return lease.decodeLeaseLeasesResponse(await this.unary('Lease/LeaseLeases', noBytes));
   }
 
+  /** A beat for each of `ids` over one stream that is then half-closed; the answers in their order once it has ended. */
+  keepAlives(
+    ids: readonly LeaseId[],
+  ): Promise<readonly ReturnType<typeof lease.decodeLeaseKeepAliveResponse>[]> {
+    const path = '/etcdserverpb.Lease/LeaseKeepAlive';
+    const deadline = Date.now() + callMsMax;
+    const call = this.#client.makeBidiStreamRequest(path, identity, identity, { deadline });
+    const answers: ReturnType<typeof lease.decodeLeaseKeepAliveResponse>[] = [];
+    return new Promise((resolve, reject) => {
+      call.on('error', (error: ServiceError) => reject(new RpcError(error)));
+      call.on('data', (message: Buffer) => answers.push(lease.decodeLeaseKeepAliveResponse(message)));
+      call.on('end', () => resolve(answers));
+      for (const id of ids) call.write(lease.encodeLeaseId(id));
+      call.end();
+    });
+  }
+
   /** One beat over a stream of its own. */
   keepAlive(id: LeaseId): Promise<ReturnType<typeof lease.decodeLeaseKeepAliveResponse>> {
     const call = this.#client.makeBidiStreamRequest(

@@ -39,13 +39,15 @@ function openStores(topology: Topology, memberId: bigint, logger: Logger): Store
   const defaultStore = openStore(topology.default, options);
   const byName = new Map([[topology.default.name, defaultStore]]);
   /** Leases are granted by the default store; the others take them over at the first key. */
-  const adoptLease = async (id: bigint, signal: AbortSignal) => {
+  const findLease = async (id: bigint, signal: AbortSignal) => {
     const { ttl, grantedTtl } = await defaultStore.leaseTimeToLive({ id, keys: false }, signal);
-    return ttl < 0 ? undefined : { ttlSeconds: grantedTtl, remainingSeconds: ttl };
+    // Seconds are rounded down; no store may end a lease before the one that granted it. Nothing was granted: gone.
+    if (grantedTtl === 0) return undefined;
+    return { ttlSeconds: grantedTtl, remainingSeconds: Math.min(grantedTtl, Math.max(0, ttl) + 1) };
   };
   for (const backend of topology.backends) {
     if (byName.has(backend.name)) continue;
-    byName.set(backend.name, openStore(backend, { ...options, adoptLease }));
+    byName.set(backend.name, openStore(backend, { ...options, findLease }));
   }
   const close = async () => {
     const outcomes = await Promise.allSettled(

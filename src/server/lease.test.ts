@@ -12,6 +12,8 @@ import {
   encodeLeaseTimeToLiveRequest,
 } from '../etcd/codec/lease.ts';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import type { LeaseId } from '../etcd/types.ts';
+import type { Logger } from '../lib/log.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 
 async function setUp() {
@@ -87,6 +89,63 @@ test('lease: a renewal fails when the default store is down, and the stream with
   stream.send(encodeLeaseId(5n));
   const error = await t.throwsAsync<ServiceError>(stream.next());
   t.is(error?.details, etcdErrors.timeout[1]);
+});
+
+test('lease: answers come in the order of the beats, and a failed one ends the stream in its turn', async (t) => {
+  const { first, gateway } = await setUp();
+  t.teardown(() => gateway.close());
+  const slow = Promise.withResolvers<void>();
+  first.leaseKeepAlive = async (id: LeaseId) => {
+    if (id === 3n) throw new EtcdError('timeout');
+    if (id === 1n) await slow.promise;
+    return { header: first.header, id, ttl: 60 };
+  };
+  const stream = gateway.stream('Lease/LeaseKeepAlive');
+  for (const id of [2n, 1n, 2n, 3n, 2n]) stream.send(encodeLeaseId(id));
+  const idOf = (message: Buffer) => decodeLeaseKeepAliveResponse(message).id;
+  t.is(idOf(await stream.next()), 2n);
+  slow.resolve();
+  t.deepEqual([idOf(await stream.next()), idOf(await stream.next())], [1n, 2n]);
+  const error = await t.throwsAsync<ServiceError>(stream.next());
+  t.is(error?.details, etcdErrors.timeout[1]);
+});
+
+test('lease: a store that is away costs one line in the log, and one when it is back', async (t) => {
+  const first = new MemoryStore('default');
+  const away = new MemoryStore('away');
+  away.failure = new EtcdError('timeout');
+  const lines: string[] = [];
+  const write = (message: string, fields?: Readonly<Record<string, unknown>>) => {
+    if (message.includes('lease calls'))
+      lines.push(`${message}: ${String(fields?.['missed'] ?? fields?.['error'])}`);
+  };
+  const logger: Logger = { debug: write, info: write, warn: write, error: write, child: () => logger };
+  const gateway = await TestGateway.start(memoryRouter(first, { a: away }), { logger });
+  t.teardown(() => gateway.close());
+  for (const id of [1n, 2n]) first.leases.set(id, 60);
+  const stream = gateway.stream('Lease/LeaseKeepAlive');
+  const renew = async () => {
+    for (const id of [1n, 2n, 1n, 2n]) stream.send(encodeLeaseId(id));
+    for (let n = 0; n < 4; n++) await stream.next();
+  };
+  await renew();
+  away.failure = undefined;
+  await renew();
+  stream.cancel();
+  t.deepEqual(lines, [
+    `store left out of lease calls: ${String(new EtcdError('timeout'))}`,
+    'store answers lease calls again: 4',
+  ]);
+});
+
+test('lease: one that fails in the default store is revoked nowhere', async (t) => {
+  const { first, second, gateway } = await setUp();
+  t.teardown(() => gateway.close());
+  first.failure = new EtcdError('timeout');
+  second.leases.set(5n, 60);
+  const error = await t.throwsAsync<ServiceError>(gateway.unary('Lease/LeaseRevoke', encodeLeaseId(5n)));
+  t.is(error?.details, etcdErrors.timeout[1]);
+  t.deepEqual([...second.leases.keys()], [5n]);
 });
 
 test('lease: revoked everywhere; unknown everywhere is not found', async (t) => {

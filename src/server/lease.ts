@@ -14,17 +14,19 @@ import {
 } from '../etcd/codec/lease.ts';
 import { encodeHeaderOnly } from '../etcd/codec/message.ts';
 import { EtcdError } from '../etcd/errors.ts';
-import type { LeaseId, LeaseKeepAliveResponse } from '../etcd/types.ts';
+import type { LeaseId, LeaseKeepAliveResponse, ResponseHeader } from '../etcd/types.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, MessageStream, UnaryHandler } from './call.ts';
+import { OtherStores } from './lease-stores.ts';
 import { passStream, passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
 
 /** Longest TTL; etcd 3.6 `lease.MaxLeaseTTL`. */
 const ttlSecondsMax = 9_000_000_000;
-/** How long a store other than the default may hold up a lease call. */
-const otherStoreTimeoutMs = 1000;
+/** How long a store other than the default may hold up a renewal or a question, and a revocation of many keys. */
+const askMsMax = 1_000;
+const revokeMsMax = 5_000;
 /** Renewals of one stream under way at once; further ones wait in the transport. */
 const beatsAtOnceMax = 64;
 
@@ -34,57 +36,14 @@ function randomLeaseId(): LeaseId {
   return id === 0n ? 1n : id;
 }
 
-/** An outcome that is there in time, or undefined; the reason is logged. */
-async function inTime<T>(
-  store: Store,
-  call: (signal: AbortSignal) => Promise<T>,
-  signal: AbortSignal,
-  logger: Logger,
-): Promise<T | undefined> {
-  // Not AbortSignal.any: a renewal stream makes thousands of these on one signal that lives for days.
-  const bounded = new AbortController();
-  const late = Promise.withResolvers<undefined>();
-  // A store that does not heed the signal must not hold the caller either.
-  const giveUp = () => {
-    bounded.abort();
-    late.resolve(undefined);
-  };
-  const timer = setTimeout(() => {
-    logger.warn('store left out of a lease call', { store: store.name, waitedMs: otherStoreTimeoutMs });
-    giveUp();
-  }, otherStoreTimeoutMs);
-  signal.addEventListener('abort', giveUp, { once: true });
-  try {
-    return await Promise.race([call(bounded.signal), late.promise]);
-  } catch (error) {
-    if (error instanceof EtcdError && error.reason === 'leaseNotFound') return undefined;
-    logger.warn('store left out of a lease call', { store: store.name, error });
-    return undefined;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', giveUp);
-  }
-}
-
 /** The fan-out over stores. */
 class Leases {
   readonly #router: Router;
-  readonly #logger: Logger;
+  readonly #others: OtherStores;
 
   constructor(router: Router, logger: Logger) {
     this.#router = router;
-    this.#logger = logger;
-  }
-
-  /** Runs `call` on every store but the default; the answers that came in time. */
-  async #others<T>(
-    call: (store: Store, signal: AbortSignal) => Promise<T>,
-    signal: AbortSignal,
-  ): Promise<T[]> {
-    const others = this.#router.stores().filter((store) => store !== this.#router.defaultStore);
-    const run = (store: Store) => inTime(store, (bounded) => call(store, bounded), signal, this.#logger);
-    const answers = await Promise.all(others.map(run));
-    return answers.filter((answer) => answer !== undefined) as T[];
+    this.#others = new OtherStores(router, logger);
   }
 
   readonly grant: UnaryHandler = async (request, { signal, ...context }) => {
@@ -98,23 +57,27 @@ class Leases {
     return encodeLeaseGrantResponse(await store.leaseGrant({ id: chosen, ttl }, signal));
   };
 
+  /** In the default store first: where another one takes the lease over just now, it looks there once more. */
   readonly revoke: UnaryHandler = async (request, { signal }) => {
     const id = decodeLeaseId(request);
-    const inDefault = this.#router.defaultStore.leaseRevoke(id, signal);
-    const [first, others] = await Promise.allSettled([
-      inDefault,
-      this.#others((store, bounded) => store.leaseRevoke(id, bounded), signal),
-    ]);
-    if (first.status === 'fulfilled') return encodeHeaderOnly(first.value.header);
-    const gone = first.reason instanceof EtcdError && first.reason.reason === 'leaseNotFound';
-    const other = others.status === 'fulfilled' ? others.value[0] : undefined;
-    if (gone && other !== undefined) return encodeHeaderOnly(other.header);
-    throw first.reason;
+    let header: ResponseHeader | undefined;
+    try {
+      ({ header } = await this.#router.defaultStore.leaseRevoke(id, signal));
+    } catch (error) {
+      if (!(error instanceof EtcdError) || error.reason !== 'leaseNotFound') throw error;
+    }
+    // Without the caller's signal: what has begun ends everywhere.
+    const revoke = (store: Store, bounded: AbortSignal) => store.leaseRevoke(id, bounded);
+    const others = await this.#others.call(revoke, { waitMs: revokeMsMax });
+    header ??= others[0]?.header;
+    if (header === undefined) throw new EtcdError('leaseNotFound');
+    return encodeHeaderOnly(header);
   };
 
   /** One beat. A lease that the default store does not know is gone, and is not renewed elsewhere. */
   async keepAlive(id: LeaseId, signal: AbortSignal): Promise<LeaseKeepAliveResponse> {
-    const renewOthers = () => this.#others((store, bounded) => store.leaseKeepAlive(id, bounded), signal);
+    const renew = (store: Store, bounded: AbortSignal) => store.leaseKeepAlive(id, bounded);
+    const renewOthers = () => this.#others.call(renew, { waitMs: askMsMax, signal });
     let response: LeaseKeepAliveResponse;
     try {
       response = await this.#router.defaultStore.leaseKeepAlive(id, signal);
@@ -129,11 +92,12 @@ class Leases {
 
   readonly timeToLive: UnaryHandler = async (request, { signal }) => {
     const decoded = decodeLeaseTimeToLiveRequest(request);
+    const ask = (store: Store, bounded: AbortSignal) => store.leaseTimeToLive(decoded, bounded);
     const [first, others] = await Promise.all([
       this.#router.defaultStore.leaseTimeToLive(decoded, signal),
-      this.#others((store, bounded) => store.leaseTimeToLive(decoded, bounded), signal),
+      decoded.keys ? this.#others.call(ask, { waitMs: askMsMax, signal }) : [],
     ]);
-    if (first.ttl < 0 || !decoded.keys) return encodeLeaseTimeToLiveResponse(first);
+    if (first.grantedTtl === 0) return encodeLeaseTimeToLiveResponse(first);
     const keys = [...first.keys, ...others.flatMap((answer) => answer.keys)].toSorted((a, b) =>
       Buffer.compare(a, b),
     );
@@ -141,9 +105,10 @@ class Leases {
   };
 
   readonly leases: UnaryHandler = async (_, { signal }) => {
+    const list = (store: Store, bounded: AbortSignal) => store.leaseLeases(bounded);
     const [first, others] = await Promise.all([
       this.#router.defaultStore.leaseLeases(signal),
-      this.#others((store, bounded) => store.leaseLeases(bounded), signal),
+      this.#others.call(list, { waitMs: askMsMax, signal }),
     ]);
     const leases = [...new Set([...first.leases, ...others.flatMap((answer) => answer.leases)])];
     return encodeLeaseLeasesResponse({ ...first, leases });
@@ -151,9 +116,8 @@ class Leases {
 }
 
 /**
- * Answers the beats of one stream, several at a time: a client renews all its leases over one stream, and with a store that
- * is down every beat takes a second. Answers carry their lease's id, so their order does not matter. The first failure ends
- * the stream, as with etcd.
+ * Answers the beats of one stream in their order, as etcd does, but works on several at a time: a client renews all its
+ * leases over one stream. The first failure ends the stream, after the answers to the beats before it.
  */
 async function renewAll(
   stream: MessageStream,
@@ -161,18 +125,22 @@ async function renewAll(
 ): Promise<void> {
   const running = new Set<Promise<void>>();
   const failed = Promise.withResolvers<never>();
-  const beat = async (request: Buffer) => {
-    await stream.write(encodeLeaseKeepAliveResponse(await renew(request)));
+  const answer = async (renewed: Promise<LeaseKeepAliveResponse>, before: Promise<void>) => {
+    // A failure is looked at in its turn, and not at all after another one.
+    renewed.catch(() => undefined);
+    await before;
+    await stream.write(encodeLeaseKeepAliveResponse(await renewed));
   };
   const receive = async () => {
+    let last = Promise.resolve();
     for await (const request of stream) {
-      const one: Promise<void> = beat(request)
-        .catch(failed.reject)
-        .finally(() => running.delete(one));
+      const one: Promise<void> = answer(renew(request), last);
+      last = one;
       running.add(one);
+      one.finally(() => running.delete(one)).catch(failed.reject);
       if (running.size >= beatsAtOnceMax) await Promise.race(running);
     }
-    await Promise.all(running);
+    await last;
   };
   await Promise.race([receive(), failed.promise]);
 }

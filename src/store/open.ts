@@ -30,7 +30,7 @@ export interface OpenOptions {
   readonly logger: Logger;
   readonly clock: Clock;
   /** See SqlStoreOptions and EtcdStoreOptions; undefined for the default store, which grants leases itself. */
-  readonly adoptLease?: SqlStoreOptions['adoptLease'];
+  readonly findLease?: SqlStoreOptions['findLease'];
 }
 
 function driverOptions(backend: Backend): DriverOptions {
@@ -93,7 +93,7 @@ export async function checkFolder({ name, engine, url }: Backend): Promise<void>
 export function openStore(backend: Backend, options: OpenOptions): Store {
   const { name, url, tls, engine } = backend;
   const logger = options.logger.child({ store: name });
-  const adoption = options.adoptLease === undefined ? {} : { adoptLease: options.adoptLease };
+  const adoption = options.findLease === undefined ? {} : { findLease: options.findLease };
   if (engine === 'etcd')
     return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger, ...adoption });
   return openSqlStore({

@@ -48,7 +48,7 @@ export interface EtcdStoreOptions {
   readonly logger: Logger;
   readonly clock?: Clock;
   /** Asks the store that grants leases for one this etcd does not know; undefined = it does not exist. */
-  readonly adoptLease?: (
+  readonly findLease?: (
     id: LeaseId,
     signal: AbortSignal,
   ) => Promise<{ readonly ttlSeconds: number } | undefined>;
@@ -73,14 +73,18 @@ export class EtcdStore implements Store {
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
     this.#connection = new EtcdConnection(options);
-    const { adoptLease } = options;
+    const { findLease } = options;
     this.passthrough =
-      adoptLease === undefined
+      findLease === undefined
         ? this.#connection
         : adoptingLeases(this.#connection, async (id, signal) => {
-            const lease = await adoptLease(id, signal);
-            if (lease !== undefined) await this.#adopt({ id, ttl: lease.ttlSeconds }, signal);
-            return lease !== undefined;
+            const lease = await findLease(id, signal);
+            if (lease === undefined) return false;
+            await this.#adopt({ id, ttl: lease.ttlSeconds }, signal);
+            // A revocation goes through the store that granted the lease first: one that missed it here is seen by now.
+            if ((await findLease(id, signal)) !== undefined) return true;
+            await this.leaseRevoke(id, signal);
+            return false;
           });
   }
 

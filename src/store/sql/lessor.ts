@@ -1,6 +1,7 @@
 // Leases: granting, renewing, looking and letting them expire. Used by sql-store.ts. Deleting keys is the committer's.
 // Invariants: times to live are by the database's clock alone; a lease is expired by a write that looks at that clock again
-// under a lock, so of many gateways one succeeds; no lease expires whose owner may have been kept from renewing it.
+// under a lock, so of many gateways one succeeds. In the store that grants leases none expires whose owner may have been
+// kept from renewing it; in another one none expires that is still there where it was granted.
 
 import { SqlFault, type Dialect, type Driver, type Row, type Statement } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
@@ -14,12 +15,14 @@ import { bytes, int64 } from './row.ts';
 /** As in an etcd with its default election timeout. */
 const ttlSecondsMin = 2;
 const ttlSecondsMax = 9_000_000_000;
-/** How often it is looked for leases to expire. */
+/** How often it is looked for leases to expire, as in etcd. */
 const tickMs = 500;
 /** Leases expired at once: they share few batches of the committer. */
 const expiriesMax = 64;
 /** Leases that are over looked at in one go. */
 const overMax = 10_000;
+/** How long the store that grants leases may take to say whether some are still there. */
+const findMsMax = 5_000;
 
 /** A lease as it is asked for. */
 export interface LeaseRequest {
@@ -36,7 +39,8 @@ export interface Lessor {
   /** Takes over a lease that another store granted; nothing when it is there already. */
   adopt(lease: LeaseRequest & { readonly remainingSeconds: number }, signal: AbortSignal): Promise<void>;
   /**
-   * Gives the lease its whole TTL again, also one that is over and not removed yet. `ttlSeconds` is 0 when it is gone.
+   * Gives the lease its whole TTL again; `ttlSeconds` is 0 when it is gone. One that is over and not removed yet is
+   * removed first, as in etcd, unless it waits because its owner may have been kept from just this.
    */
   keepAlive(
     id: LeaseId,
@@ -60,12 +64,23 @@ export interface Lessor {
   close(): Promise<void>;
 }
 
+/** A lease as the store that granted it tells: no less than what remains of it. */
+export interface FoundLease {
+  readonly ttlSeconds: number;
+  readonly remainingSeconds: number;
+}
+
+/** Asks the store that grants leases; undefined = there is none of that id. */
+export type FindLease = (id: LeaseId, signal: AbortSignal) => Promise<FoundLease | undefined>;
+
 export interface LessorOptions {
   readonly driver: Driver;
   readonly dialect: Dialect;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly revoke: Committer['revoke'];
+  /** Where another store grants the leases, which alone decides whether they live. */
+  readonly findLease?: FindLease;
 }
 
 /** A lessor that lets nothing expire yet. */
@@ -77,14 +92,18 @@ interface LeaseStatements {
   /** id, ttl_seconds, milliseconds from now. */
   readonly insert: Statement;
   readonly insertIgnore: Statement;
-  /** id. */
+  /** id; only one that is not over. */
   readonly renew: Statement;
-  /** id → revision; ttl_seconds and remaining (ms), NULL without such a lease. */
+  /** id. */
+  readonly revive: Statement;
+  /** milliseconds from now, id. */
+  readonly extend: Statement;
+  /** id → revision, now (ms); ttl_seconds and remaining (ms), NULL without such a lease. */
   readonly select: Statement;
   /** The same with k of each attached key. */
   readonly selectWithKeys: Statement;
   readonly selectAll: Statement;
-  /** Longest TTL in seconds → id, ttl_seconds of those that are over. */
+  /** Longest TTL in seconds → now (ms); id, ttl_seconds of those that are over, one row with NULLs without any. */
   readonly selectOver: Statement;
 }
 
@@ -92,7 +111,10 @@ function leaseStatements(sql: Dialect['sql']): LeaseStatements {
   const { nowMs } = sql;
   const insertColumns = ['id', 'ttl_seconds', 'expires_at'];
   const row = `(?, ?, ${nowMs} + ?)`;
-  const select = `SELECT m.revision AS revision, l.ttl_seconds AS ttl_seconds, l.expires_at - ${nowMs} AS remaining`;
+  const select =
+    `SELECT m.revision AS revision, ${nowMs} AS now, l.ttl_seconds AS ttl_seconds,` +
+    ` l.expires_at - ${nowMs} AS remaining`;
+  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + ttl_seconds * 1000 WHERE id = ?`;
   const from = 'FROM switchyard_meta m LEFT JOIN switchyard_lease l';
   return {
     insert: {
@@ -100,9 +122,11 @@ function leaseStatements(sql: Dialect['sql']): LeaseStatements {
       text: `INSERT INTO switchyard_lease (${insertColumns.join(', ')}) VALUES ${row}`,
     },
     insertIgnore: { name: 'lease.adopt', text: sql.insertIgnore('switchyard_lease', insertColumns, row) },
-    renew: {
-      name: 'lease.renew',
-      text: `UPDATE switchyard_lease SET expires_at = ${nowMs} + ttl_seconds * 1000 WHERE id = ?`,
+    renew: { name: 'lease.renew', text: `${renew} AND expires_at > ${nowMs}` },
+    revive: { name: 'lease.revive', text: renew },
+    extend: {
+      name: 'lease.extend',
+      text: `UPDATE switchyard_lease SET expires_at = ${nowMs} + ? WHERE id = ?`,
     },
     select: { name: 'lease.select', text: `${select} ${from} ON l.id = ? WHERE m.id = 1` },
     selectWithKeys: {
@@ -118,8 +142,9 @@ function leaseStatements(sql: Dialect['sql']): LeaseStatements {
     selectOver: {
       name: 'lease.over',
       text:
-        `SELECT id, ttl_seconds FROM switchyard_lease WHERE expires_at <= ${nowMs} AND ttl_seconds <= ?` +
-        ` ORDER BY expires_at LIMIT ${overMax}`,
+        `SELECT ${nowMs} AS now, l.id AS id, l.ttl_seconds AS ttl_seconds ${from}` +
+        ` ON l.expires_at <= ${nowMs} AND l.ttl_seconds <= ? WHERE m.id = 1` +
+        ` ORDER BY l.expires_at LIMIT ${overMax}`,
     },
   };
 }
@@ -156,21 +181,35 @@ class SqlLessor implements Lessor {
     { id, ttlSeconds, remainingSeconds }: LeaseRequest & { readonly remainingSeconds: number },
     signal: AbortSignal,
   ): Promise<void> {
-    const remainingMs = BigInt(Math.round(remainingSeconds * 1000));
-    const params = [id, BigInt(ttlSeconds), remainingMs];
+    const params = [id, BigInt(ttlSeconds), msOf(remainingSeconds)];
     await this.#options.driver.query(this.#statements.insertIgnore, params, signal);
   }
 
   async keepAlive(id: LeaseId, signal: AbortSignal) {
     const { driver } = this.#options;
-    const { affected } = await driver.query(this.#statements.renew, [id], signal);
+    const select = async () => metaOf((await driver.query(this.#statements.select, [id], signal)).rows);
+    // The revision comes first, as in etcd: of two clients none sees the lease renewed after it was revoked.
+    const before = await select();
+    const revision = int64(before, 'revision');
+    for (let row = before; row['ttl_seconds'] !== null; row = await select()) {
+      const ttlSeconds = Number(int64(row, 'ttl_seconds'));
+      const { affected } = await driver.query(this.#statements.renew, [id], signal);
+      if (affected > 0 || (await this.#revived(id, signal))) return { revision, ttlSeconds };
+      // Not found: it was removed elsewhere, or renewed.
+      if ((await this.#options.revoke(id, { onlyIfExpired: true })).found) break;
+    }
+    return { revision, ttlSeconds: 0 };
+  }
+
+  /** Renews a lease that is over, unless its owner has had its chance. */
+  async #revived(id: LeaseId, signal: AbortSignal): Promise<boolean> {
+    const { driver, clock, findLease } = this.#options;
     const { rows } = await driver.query(this.#statements.select, [id], signal);
     const row = metaOf(rows);
-    // Gone between the two: gone.
-    return {
-      revision: int64(row, 'revision'),
-      ttlSeconds: affected === 0 ? 0 : Number(int64(row, 'ttl_seconds')),
-    };
+    this.#presence.seen(clock.now(), Number(int64(row, 'now')));
+    const isOwn = findLease === undefined;
+    if (isOwn && this.#presence.covers(Number(int64(row, 'ttl_seconds')) * 1000)) return false;
+    return (await driver.query(this.#statements.revive, [id], signal)).affected > 0;
   }
 
   async timeToLive({ id, keys }: { readonly id: LeaseId; readonly keys: boolean }, signal: AbortSignal) {
@@ -212,36 +251,67 @@ class SqlLessor implements Lessor {
     const { signal } = this.#stop;
     let isFailing = false;
     while (!signal.aborted) {
-      let isMore = false;
       try {
-        isMore = await this.#expire();
+        await this.#expire();
         isFailing = false;
       } catch (error) {
         // The outage itself is told elsewhere; one line for it is enough.
-        if (!isFailing) logger.warn('Leases cannot expire while the database does not answer', { error });
+        if (!isFailing)
+          logger.warn('Leases cannot expire while a database or store does not answer', { error });
         isFailing = true;
       }
-      if (!isMore) await clock.sleep(tickMs, signal);
+      await clock.sleep(tickMs, signal);
     }
   }
 
-  /** Lets what is over expire, some at a time; true when there is more. */
-  async #expire(): Promise<boolean> {
-    const { driver, clock, logger, revoke } = this.#options;
-    const longest = BigInt(Math.floor(this.#presence.sinceStartMs(clock.now()) / 1000));
-    const { rows } = await driver.query(this.#statements.selectOver, [longest], this.#stop.signal);
-    this.#presence.seen(clock.now());
-    const ripe = rows.filter((row) => this.#presence.covers(Number(int64(row, 'ttl_seconds')) * 1000));
-    const ids = ripe.slice(0, expiriesMax).map((row) => int64(row, 'id'));
-    if (ids.length === 0 || this.#stop.signal.aborted) return false;
-    const outcomes = await Promise.allSettled(ids.map((id) => revoke(id, { onlyIfExpired: true })));
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
-    if (failed !== undefined) throw failed.reason;
-    this.#presence.seen(clock.now());
-    logger.debug('Leases have expired', { leases: ids.length });
-    return ripe.length > ids.length;
+  /** Lets what is over expire, some at a time, so that other writes find their place between. */
+  async #expire(): Promise<void> {
+    const { clock, logger, revoke, findLease } = this.#options;
+    const ripe = findLease === undefined ? await this.#ripe() : await this.#over(ttlSecondsMax);
+    for (let start = 0; start < ripe.length; start += expiriesMax) {
+      const some = ripe.slice(start, start + expiriesMax);
+      const ids = findLease === undefined ? some : await this.#gone(some, findLease);
+      if (this.#stop.signal.aborted) return;
+      const outcomes = await Promise.allSettled(ids.map((id) => revoke(id, { onlyIfExpired: true })));
+      const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+      this.#presence.seen(clock.now());
+      logger.debug('Leases have expired', { leases: ids.length });
+    }
+  }
+
+  /** Leases granted here that are over and whose owners have had their chance. */
+  async #ripe(): Promise<LeaseId[]> {
+    const ms = this.#presence.sinceStartMs(this.#options.clock.now());
+    return this.#over(Math.floor(ms / 1000), (ttlSeconds) => this.#presence.covers(ttlSeconds * 1000));
+  }
+
+  /** Leases that are over, of those with such TTLs. */
+  async #over(longest: number, isRipe: (ttlSeconds: number) => boolean = () => true): Promise<LeaseId[]> {
+    const { driver, clock } = this.#options;
+    const { rows } = await driver.query(this.#statements.selectOver, [BigInt(longest)], this.#stop.signal);
+    this.#presence.seen(clock.now(), Number(int64(metaOf(rows), 'now')));
+    const over = rows.filter((row) => row['id'] !== null);
+    return over.filter((row) => isRipe(Number(int64(row, 'ttl_seconds')))).map((row) => int64(row, 'id'));
+  }
+
+  /** Those of `ids` that are not there any more where they were granted; the others get the time they have there. */
+  async #gone(ids: readonly LeaseId[], findLease: FindLease): Promise<LeaseId[]> {
+    const { driver } = this.#options;
+    const { signal } = this.#stop;
+    const bounded = AbortSignal.any([signal, AbortSignal.timeout(findMsMax)]);
+    const isGone = async (id: LeaseId) => {
+      const found = await findLease(id, bounded);
+      if (found === undefined) return true;
+      await driver.query(this.#statements.extend, [msOf(found.remainingSeconds), id], signal);
+      return false;
+    };
+    const gone = await Promise.all(ids.map(isGone));
+    return ids.filter((_, index) => gone[index]);
   }
 }
+
+const msOf = (seconds: number) => BigInt(Math.round(seconds * 1000));
 
 function metaOf(rows: readonly Row[]): Row {
   const row = rows[0];

@@ -44,3 +44,24 @@ test('a shorter interruption does not hide a longer one before it', (t) => {
   t.false(presence.covers(60_000));
   t.true(presence.covers(61_000));
 });
+
+test('what the clock of the database goes ahead of ours counts as an interruption', (t) => {
+  const presence = new Presence();
+  const told = (from: number, to: number, aheadMs: number) => {
+    for (let at = from; at <= to; at += 500) presence.seen(at, 1_700_000_000_000 + at + aheadMs);
+  };
+  told(0, 100_000, 0);
+  t.true(presence.covers(2_000));
+  // Behind is no harm, and back again is a leap.
+  told(100_500, 101_000, -30_000);
+  t.true(presence.covers(2_000));
+  told(101_500, 101_500, 0);
+  t.false(presence.covers(60_000));
+  t.true(presence.covers(62_000));
+  // Answers that tell no time hide no leap.
+  presence.seen(102_000);
+  told(102_500, 102_500, 3_600_000);
+  t.false(presence.covers(100_000));
+  told(103_000, 202_500, 3_600_000);
+  t.true(presence.covers(100_000));
+});

@@ -34,7 +34,7 @@ import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
 import { toEtcdError } from './faults.ts';
 import { hashKv } from './hash-kv.ts';
-import { createLessor, type Lessor } from './lessor.ts';
+import { createLessor, type FindLease, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
 import { selectRevisions } from './log-statements.ts';
 import { readRange } from './range.ts';
@@ -55,11 +55,8 @@ export interface SqlStoreOptions {
   readonly version: string;
   readonly logger: Logger;
   readonly clock: Clock;
-  /** Asks the store that grants leases for one this store does not know; undefined = it does not exist. */
-  readonly adoptLease?: (
-    id: LeaseId,
-    signal: AbortSignal,
-  ) => Promise<{ readonly ttlSeconds: number; readonly remainingSeconds: number } | undefined>;
+  /** Where another store grants the leases: this one takes them over at the first put that names them. */
+  readonly findLease?: FindLease;
 }
 
 export interface SqlStore extends Store {
@@ -124,7 +121,8 @@ class DatabaseStore implements SqlStore {
     });
     this.#compactor = createCompactor({ driver, dialect, clock, logger });
     const revoke: Committer['revoke'] = (id, how) => this.#committer.revoke(id, how);
-    this.#lessor = createLessor({ driver, dialect, clock, logger, revoke });
+    const elsewhere = options.findLease === undefined ? {} : { findLease: options.findLease };
+    this.#lessor = createLessor({ driver, dialect, clock, logger, revoke, ...elsewhere });
     this.#preparation = new Preparation({
       dialect,
       driver,
@@ -312,12 +310,16 @@ class DatabaseStore implements SqlStore {
 
   /** Takes over the leases that `request` names and this store does not know; true when there was one. */
   async #adoptLeases(request: TxnRequest, signal: AbortSignal): Promise<boolean> {
+    const { findLease } = this.#options;
+    if (findLease === undefined) return false;
     let adopted = false;
     for (const id of new Set(needsOf([request]).leases)) {
-      const lease = await this.#options.adoptLease?.(id, signal);
+      const lease = await findLease(id, signal);
       if (lease === undefined) continue;
       await this.#lessor.adopt({ id, ...lease }, signal);
-      adopted = true;
+      // A revocation goes through the store that granted the lease first: one that missed it here is seen there by now.
+      if ((await findLease(id, signal)) !== undefined) adopted = true;
+      else await this.#committer.revoke(id, { onlyIfExpired: false });
     }
     return adopted;
   }
