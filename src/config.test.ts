@@ -50,6 +50,18 @@ test('config: several addresses, IPv6 and no metrics at all', (t) => {
   t.is(config.drainTimeoutMs, 2_500);
 });
 
+test('config: durations are written as for etcd, or in plain seconds', (t) => {
+  const interval = (text: string) =>
+    read(['--watch-progress-notify-interval', text]).progressNotifyIntervalMs;
+  t.is(interval('1m30s'), 90_000);
+  t.is(interval('5'), 5_000);
+  t.is(interval('0'), 600_000);
+  t.is(interval('1ms'), 100);
+  t.is(read(['--drain-timeout', '500ms']).drainTimeoutMs, 500);
+  t.is(read([]).drainTimeoutMs, 10_000);
+  t.regex(flagHelp(), /--watch-progress-notify-interval DURATION .*\(default 10m\)/);
+});
+
 test('config: remote addresses without TLS need a word from the operator', (t) => {
   const remote = ['--listen-client-urls', 'http://0.0.0.0:2379'];
   const error = t.throws(() => read(remote), { instanceOf: UsageError });
@@ -74,7 +86,10 @@ const mistakes: readonly [string[], RegExp][] = [
   [['--listen-client-urls', ''], /^Expected at least one address/],
   [['--listen-metrics-urls', 'https://127.0.0.1:1'], /^Expected http:\/\/HOST:PORT in --listen-metrics-urls/],
   [['--key-prefix', 'registry'], /^Expected a path such as \/registry for --key-prefix, got registry$/],
-  [['--drain-timeout', 'soon'], /^Expected a number of seconds .* got soon$/],
+  [['--drain-timeout', 'soon'], /^Expected a duration above 0 .* for --drain-timeout, got soon$/],
+  [['--drain-timeout', '0'], /got 0$/],
+  [['--watch-progress-notify-interval', '25h'], /at most 24h.*got 25h$/],
+  [['--watch-progress-notify-interval', '-1s'], /got -1s$/],
   [['--client-cert-auth=perhaps'], /^Expected true or false for --client-cert-auth, got perhaps$/],
   [['--client-cert-auth'], /^Expected --trusted-ca-file with --client-cert-auth, got none$/],
   [['--cert-file', 'c'], /^Expected --cert-file and --key-file together, got only --cert-file$/],

@@ -1,6 +1,7 @@
 // The flags of `switchyard serve`, their environment twins and the rules between them. One table is the truth for parsing,
 // for --help and for the twins. Pure: nothing here touches a file or the network. A flag beats its twin, a twin beats the default.
 
+import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
 import type { LogFormat, LogLevel } from './lib/log.ts';
 
@@ -43,6 +44,11 @@ export class UsageError extends Error {
 export const defaultTopologyPath = 'topology/topology.yml';
 /** The store for everything when neither flag nor topology names one. */
 export const fallbackEndpoint = 'sqlite://./data/switchyard.db';
+
+const durationMsMax = 86_400_000;
+const progressNotifyMsDefault = 600_000;
+/** etcd's. */
+const progressNotifyMsMin = 100;
 
 interface Flag {
   readonly name: string;
@@ -114,15 +120,15 @@ const flags = [
   {
     name: 'watch-progress-notify-interval',
     value: 'text',
-    placeholder: 'SECONDS',
-    default: '600',
-    help: 'silence after which a watch that wants it is told the revision',
+    placeholder: 'DURATION',
+    default: '10m',
+    help: 'silence after which a watch that wants it is told the revision; at least 100ms, 0: the default',
   },
   {
     name: 'drain-timeout',
     value: 'text',
-    placeholder: 'SECONDS',
-    default: '10',
+    placeholder: 'DURATION',
+    default: '10s',
     help: 'how long running calls may take to finish at a stop',
   },
   {
@@ -235,13 +241,14 @@ class Reader {
     return found ?? fallback;
   }
 
-  secondsAsMs(name: FlagName): number {
+  /** In milliseconds; `zero` is what 0 stands for, where it may be given. */
+  duration(name: FlagName, { zero }: { readonly zero?: number } = {}): number {
     const value = this.text(name) ?? '';
-    // etcd writes durations with a unit; plain numbers and whole seconds are enough here.
-    const seconds = Number(/^(\d+(?:\.\d+)?)s?$/u.exec(value)?.[1] ?? Number.NaN);
-    if (seconds > 0 && seconds <= 86_400) return seconds * 1000;
+    const ms = parseDuration(value);
+    if (ms === 0 && zero !== undefined) return zero;
+    if (ms !== undefined && ms > 0 && ms <= durationMsMax) return ms;
     this.problems.push(
-      `Expected a number of seconds from above 0 to 86400 for ${this.shown(name)}, got ${value}`,
+      `Expected a duration above 0 and at most 24h, such as 1m30s, for ${this.shown(name)}, got ${value}`,
     );
     return 1000;
   }
@@ -307,6 +314,12 @@ function readKeyPrefix(reader: Reader): string {
   return '/registry';
 }
 
+/** As etcd takes it: 0 is the default, and what is shorter than its least is taken for that. */
+function readProgressNotifyInterval(reader: Reader): number {
+  const given = reader.duration('watch-progress-notify-interval', { zero: progressNotifyMsDefault });
+  return Math.max(given, progressNotifyMsMin);
+}
+
 /** Reads arguments (without the command) and environment. @throws UsageError with every problem found. */
 export function readConfig(
   args: readonly string[],
@@ -330,8 +343,8 @@ export function readConfig(
         : { path: topology, given: 'by-name' },
     keyPrefix: readKeyPrefix(reader),
     ...(tls === undefined ? {} : { tls }),
-    progressNotifyIntervalMs: reader.secondsAsMs('watch-progress-notify-interval'),
-    drainTimeoutMs: reader.secondsAsMs('drain-timeout'),
+    progressNotifyIntervalMs: readProgressNotifyInterval(reader),
+    drainTimeoutMs: reader.duration('drain-timeout'),
     logLevel: reader.oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error'], 'info'),
     logFormat: reader.oneOf<LogFormat>(
       'log-format',
