@@ -6,7 +6,7 @@ import { EtcdError } from '../src/etcd/errors.ts';
 import type { Compare, Revision, RequestOp } from '../src/etcd/types.ts';
 import type { Store } from '../src/store/store.ts';
 import { privateDatabaseServer, testDatabase, type SqlEngine } from './servers/index.ts';
-import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { fromKey, op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
 const txn = (
@@ -89,6 +89,30 @@ for (const engine of engines) {
     t.like(nested, { type: 'txn', response: { succeeded: true } });
     t.like(deleted, { type: 'deleteRange', response: { deleted: 2 } });
     t.like(left, { type: 'range', response: { count: 2, header: { revision: 3n } } });
+  });
+
+  test(`${engine}: a txn that would change a key twice is refused before anything is applied`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    await using store = await openTestStore(database);
+    await store.txn(txn([], [op.put('a', '1'), op.put('b', '1')]), soon());
+    const put = op.put('b', '2');
+    const twice = [
+      [op.txn({ success: [put] }), op.txn({ success: [op.delete('b')] })],
+      [op.txn({ success: [op.put('new', '2')] }), op.delete('a', { rangeEnd: fromKey })],
+      [op.delete('a', { rangeEnd: fromKey }), put],
+    ];
+    for (const ops of twice) {
+      const refused = store.txn(txn([], [op.put('first', ''), ...ops]), soon());
+      await t.throwsAsync(refused, { message: 'etcdserver: duplicate key given in txn request' });
+    }
+    const { header, count } = await store.range(rangeRequest('a', { rangeEnd: fromKey }), soon());
+    t.deepEqual([header.revision, count], [2n, 2]);
+    const once = await store.txn(txn([], [op.delete('a', { rangeEnd: 'b' }), op.put('a2', '')]), soon());
+    t.is(once.header.revision, 3n);
   });
 
   test(`${engine}: a range of thousands of keys is deleted in one revision, in key order`, async (t) => {

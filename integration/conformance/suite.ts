@@ -12,6 +12,8 @@ import { leaseCases } from './lease.ts';
 import { rangeCases } from './range.ts';
 import { isWholeServer, Scene, type Cases } from './scene.ts';
 import { txnCases } from './txn.ts';
+import { txnCompareCases } from './txn-compares.ts';
+import { txnEdgeCases } from './txn-edges.ts';
 import { watchCases } from './watch.ts';
 import { watchControlCases } from './watch-control.ts';
 import { watchEdgeCases } from './watch-edges.ts';
@@ -34,6 +36,8 @@ const suites: Readonly<Record<string, Cases>> = {
   range: rangeCases,
   write: writeCases,
   txn: txnCases,
+  'txn compares': txnCompareCases,
+  'txn edges': txnEdgeCases,
   compact: compactCases,
   watch: watchCases,
   'watch edges': watchEdgeCases,

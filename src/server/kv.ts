@@ -19,7 +19,14 @@ import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
 import { createRangeStream } from './range-stream.ts';
 import { passUnary, soleEtcd, type Service, type ServiceOptions } from './service.ts';
-import { checkDeleteRange, checkPut, checkRange, checkRequestSize, checkTxn } from './validate.ts';
+import {
+  checkDeleteRange,
+  checkPut,
+  checkRange,
+  checkRequestSize,
+  checkTxn,
+  checkTxnSize,
+} from './validate.ts';
 
 /** The key that kube-apiserver's compactors elect their leader on: its txns mark points in time for Compact. */
 const compactRevisionKey = Buffer.from('compact_rev_key');
@@ -45,14 +52,18 @@ function touchesCompactRevisionKey(request: TxnRequest): boolean {
 function createTxn({ router }: ServiceOptions): UnaryHandler {
   const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
     if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
-    checkRequestSize(request);
     checkTxn(decoded);
+    checkTxnSize(request, decoded);
     return encodeTxnResponse(await store.txn(decoded, context.signal));
   };
 
   return async (request, context) => {
     const decoded = decodeTxnRequest(request);
-    const store = await router.storeForTxn(decoded, context.signal);
+    const store = await router.storeForTxn(decoded, context.signal).catch((error: unknown) => {
+      // What no store would take is refused for that, wherever its keys are.
+      checkTxn(decoded);
+      throw error;
+    });
     const response = await runTxn(store, request, decoded, context);
     // Not awaited: other stores have a part in it, and must not delay this answer.
     if (touchesCompactRevisionKey(decoded))

@@ -3,17 +3,25 @@
 // checked by the store.
 
 import { EtcdError } from '../etcd/errors.ts';
-import { contains, keyRange, type KeyRange } from '../etcd/range.ts';
+import { contains, isFromKey, keyRange, type KeyRange } from '../etcd/range.ts';
 import type { DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest } from '../etcd/types.ts';
 
 /** Most bytes of a request that writes; etcd's `--max-request-bytes` default. */
 export const requestBytesMax = 1.5 * 1024 * 1024;
+/** What etcd puts around a request before it measures it: an id and the kind of the request, 17 or 18 bytes. */
+const envelopeBytes = 18;
 /** Most compares, or operations of one branch, nested levels together; etcd's `--max-txn-ops` default. */
 export const txnOpsMax = 128;
 
 /** @throws EtcdError requestTooLarge for a write request above the limit. */
 export function checkRequestSize(request: Buffer): void {
-  if (request.length > requestBytesMax) throw new EtcdError('requestTooLarge');
+  if (request.length > requestBytesMax - envelopeBytes) throw new EtcdError('requestTooLarge');
+}
+
+/** Same for a txn, unless both branches only read: etcd keeps that out of its log. @throws EtcdError requestTooLarge. */
+export function checkTxnSize(request: Buffer, { success, failure }: TxnRequest): void {
+  const reads = (op: RequestOp) => op.type === 'range';
+  if (!success.every(reads) || !failure.every(reads)) checkRequestSize(request);
 }
 
 /** @throws EtcdError emptyKey. The sort option is checked where the message is decoded. */
@@ -97,7 +105,10 @@ function collectWrites(ops: readonly RequestOp[]): Writes {
     puts.add(key);
   };
   for (const op of ops) {
-    if (op.type === 'deleteRange') deletes.push(keyRange(op.request.key, op.request.rangeEnd));
+    // etcd takes the end of "from this key on" for an ordinary one here, below every key, so that nothing overlaps. A store that
+    // would have to change a key twice says so itself.
+    const isChecked = op.type === 'deleteRange' && !isFromKey(op.request.rangeEnd);
+    if (isChecked) deletes.push(keyRange(op.request.key, op.request.rangeEnd));
   }
   for (const op of ops) {
     if (op.type !== 'txn') continue;

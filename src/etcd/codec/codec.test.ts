@@ -415,9 +415,9 @@ test('codec: Compare: a member that does not fit the target counts as 0 or empty
   t.deepEqual(decodeTxnRequest(value).compare[0]!.operand, Buffer.alloc(0));
 });
 
-test('codec: RequestOp: an op of no kind is etcd’s empty key error', (t) => {
+test('codec: RequestOp: an op of no kind is refused with etcd’s words', (t) => {
   const error = t.throws(() => decodeTxnRequest(Buffer.from([0x12, 0])), { instanceOf: EtcdError });
-  t.is(error.reason, 'emptyKey');
+  t.is(error.reason, 'keyNotFound');
 });
 
 test('codec: peekWatchResponse sees what decodeWatchResponse sees', (t) => {

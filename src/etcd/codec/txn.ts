@@ -55,17 +55,21 @@ function readCompare(reader: WireReader): Compare {
       operandField = field;
     } else reader.skip();
   }
+  const common = { key, rangeEnd };
   const resultName = results[result];
   const target = targets[targetNumber];
+  // What no release knows, as etcd takes it (server/etcdserver/txn/txn.go, 3.6): such a target is equal to its operand, such a
+  // result holds; only the value of an absent key compares with nothing. Said in terms of the version, which is never negative.
+  if (target === undefined) {
+    const holds = resultName === undefined || resultName === 'equal';
+    return { ...common, target: 'version', result: holds ? 'greater' : 'less', operand: holds ? -1n : 0n };
+  }
   if (resultName === undefined)
-    throw new MalformedMessageError(`Expected a compare result 0 to 3, got ${result}`);
-  if (target === undefined)
-    throw new MalformedMessageError(`Expected a compare target 0 to 4, got ${targetNumber}`);
+    return { ...common, target: 'version', result: 'greater', operand: target === 'value' ? 0n : -1n };
   // etcd reads the member of the target; another one, or none, counts as 0 or empty (server/etcdserver/txn/txn.go, 3.6).
   const fits = operandField === operandFields[target];
-  const common = { result: resultName, key, rangeEnd };
-  if (target === 'value') return { ...common, target, operand: fits ? value : noBytes };
-  return { ...common, target, operand: fits ? number : 0n };
+  if (target === 'value') return { ...common, result: resultName, target, operand: fits ? value : noBytes };
+  return { ...common, result: resultName, target, operand: fits ? number : 0n };
 }
 
 function writeCompare(writer: WireWriter, compare: Compare): void {
@@ -88,7 +92,7 @@ function readRequestOp(reader: WireReader, depth: number): RequestOp {
     } else reader.skip();
   }
   // The answer of etcd's checkRequestOp (server/etcdserver/api/v3rpc/key.go, 3.6) to an op of no kind.
-  if (op === undefined) throw new EtcdError('emptyKey');
+  if (op === undefined) throw new EtcdError('keyNotFound');
   return op;
 }
 
@@ -188,7 +192,7 @@ function responseSizeHint(response: TxnResponse): number {
   }, opOverheadBytes);
 }
 
-/** @throws EtcdError invalidSortOption; emptyKey for an op of no kind; tooManyOps for absurd nesting. */
+/** @throws EtcdError invalidSortOption; keyNotFound for an op of no kind; tooManyOps for absurd nesting. */
 export function decodeTxnRequest(bytes: Buffer): TxnRequest {
   return readTxnRequest(new WireReader(bytes), 0);
 }

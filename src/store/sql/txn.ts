@@ -3,7 +3,7 @@
 // read. Invariant: an EtcdError is thrown before anything is applied, so a bad txn fails alone.
 
 import { EtcdError } from '../../etcd/errors.ts';
-import { keyRange } from '../../etcd/range.ts';
+import { contains, keyRange, type KeyRange } from '../../etcd/range.ts';
 import type {
   Compare,
   DeleteRangeRequest,
@@ -80,7 +80,7 @@ export function needsOf(requests: readonly TxnRequest[]): Needs {
 
 /**
  * Applies `request` to `state`; the answer holds once the state is committed.
- * @throws EtcdError compacted, futureRevision, keyNotFound, leaseNotFound, requestTooLarge (a key over the limit).
+ * @throws EtcdError compacted, futureRevision, keyNotFound, leaseNotFound, duplicateKey, requestTooLarge (a key over the limit).
  */
 export async function applyTxn(
   state: BatchState,
@@ -162,17 +162,50 @@ function isOrdered(result: Compare['result'], sign: number): boolean {
 
 // Checks
 
-async function checkPath(state: BatchState, path: Path, options: TxnOptions): Promise<void> {
+/** What the ops checked so far write. */
+interface Writes {
+  readonly puts: Buffer[];
+  readonly deletes: KeyRange[];
+}
+
+async function checkPath(
+  state: BatchState,
+  path: Path,
+  options: TxnOptions,
+  writes: Writes = { puts: [], deletes: [] },
+): Promise<void> {
   for (const op of path.ops) {
     if (op.type === 'range') checkRevision(state, op.request.revision);
-    else if (op.type === 'put') await checkPut(state, op.request, options);
-    else if (op.type === 'txn') await checkPath(state, op.path, options);
+    else if (op.type === 'put') {
+      await checkPut(state, op.request, options);
+      await checkPutOnce(state, op.request.key, writes);
+    } else if (op.type === 'deleteRange')
+      checkDeleteOnce(keyRange(op.request.key, op.request.rangeEnd), writes);
+    else await checkPath(state, op.path, options, writes);
   }
 }
 
+/** A revision below 0 is the latest for etcd's Range, but not for this check of its txns, which comes first. */
 function checkRevision({ revision, compactRevision }: BatchState, asked: Revision): void {
   if (asked > revision) throw new EtcdError('futureRevision');
-  if (asked > 0n && asked < compactRevision) throw new EtcdError('compacted', { compactRevision });
+  // etcd counts -1 for "never compacted".
+  const first = compactRevision === 0n ? -1n : compactRevision;
+  if (asked !== 0n && asked < first) throw new EtcdError('compacted', { compactRevision });
+}
+
+// The log has one row for a key and revision. etcd's API forbids to change a key twice in one txn, but etcd itself looks only at
+// the text of the request, and misses two cases: a put in a nested txn before a deletion in a later one, and a deletion from a key
+// on. What the text allows is refused here when it comes to that.
+
+async function checkPutOnce(state: BatchState, key: Buffer, { puts, deletes }: Writes): Promise<void> {
+  puts.push(key);
+  if (!deletes.some((range) => contains(range, key))) return;
+  if ((await state.get(key)) !== undefined) throw new EtcdError('duplicateKey');
+}
+
+function checkDeleteOnce(range: KeyRange, { puts, deletes }: Writes): void {
+  deletes.push(range);
+  if (puts.some((key) => contains(range, key))) throw new EtcdError('duplicateKey');
 }
 
 async function checkPut(state: BatchState, request: PutRequest, { keyBytesMax }: TxnOptions): Promise<void> {
