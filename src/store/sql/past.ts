@@ -30,6 +30,8 @@ export interface PastWalk {
   readonly from: Buffer;
   /** Keys to look at; from few values, for it stands in the statement. */
   readonly keysMax: number;
+  /** Rows of the log to look at for each of those keys, on average; as few values. */
+  readonly entriesPerKey: number;
   readonly values: boolean;
   /** Ends the step with the pair that brings its values to so many bytes; absent = whatever they weigh. */
   readonly bytesMax?: number;
@@ -41,12 +43,11 @@ export interface PastWalk {
 export interface PastStep {
   readonly kvs: readonly KeyValue[];
   readonly next: Buffer | undefined;
+  /** Rows of the log that were seen for each key, on average. */
+  readonly entriesPerKey: number;
   /** The store's revision now. */
   readonly revision: Revision;
 }
-
-/** Rows of the log for each key, on average, that a walk is prepared for. */
-const walkEntriesPerKey = 4;
 
 export function scopeOf({ key, rangeEnd }: Pick<RangeRequest, 'key' | 'rangeEnd'>): Scope {
   if (rangeEnd.length === 0) return { scope: 'key', params: [key] };
@@ -76,12 +77,12 @@ export function readPast(query: Query, walk: PastWalk): Promise<PastStep> {
 async function readPastKey(query: Query, walk: PastWalk, key: Buffer): Promise<PastStep> {
   const result = await query(selectPastKey({ values: walk.values }), [key, walk.revision]);
   const { revision } = snapshotOf(result, walk.revision, walk.pending);
-  return { kvs: livePairs(result.rows), next: undefined, revision };
+  return { kvs: livePairs(result.rows), next: undefined, entriesPerKey: 1, revision };
 }
 
 async function readPastKeys(query: Query, walk: PastWalk): Promise<PastStep> {
   const { from, keysMax, values, bytesMax } = walk;
-  const entriesMax = keysMax * walkEntriesPerKey;
+  const entriesMax = keysMax * walk.entriesPerKey;
   const [, end] = walk.keys.params;
   const toEnd = end === undefined;
   const statement = selectPast({ toEnd, values, keys: keysMax, entries: entriesMax, bytesMax });
@@ -91,20 +92,21 @@ async function readPastKeys(query: Query, walk: PastWalk): Promise<PastStep> {
   const { revision } = snapshotOf(result, walk.revision, walk.pending);
   const rows = result.rows.filter(hasKey).toSorted((a, b) => Buffer.compare(bytes(a, 'k'), bytes(b, 'k')));
   const last = rows.at(-1);
-  if (last === undefined) return { kvs: [], next: undefined, revision };
+  if (last === undefined) return { kvs: [], next: undefined, entriesPerKey: 1, revision };
   const lastKey = bytes(last, 'k');
   const isPastEnd = !toEnd && Buffer.compare(lastKey, end) >= 0;
   const isCut = bytesMax !== undefined && rows.length < Number(int64(last, 'keys_seen'));
+  const entries = Number(rows.reduce((sum, row) => sum + int64(row, 'entries'), 0n));
+  const seen = { revision, entriesPerKey: entries / rows.length };
   // What follows the last key has been seen, so that one is whole.
-  if (isCut) return { kvs: livePairs(rows), next: isPastEnd ? undefined : successor(lastKey), revision };
-  const entries = rows.reduce((sum, row) => sum + int64(row, 'entries'), 0n);
-  const isWhole = rows.length < keysMax && entries < BigInt(entriesMax);
-  if (isWhole) return { kvs: livePairs(rows), next: undefined, revision };
+  if (isCut) return { kvs: livePairs(rows), next: isPastEnd ? undefined : successor(lastKey), ...seen };
+  const isWhole = rows.length < keysMax && entries < entriesMax;
+  if (isWhole) return { kvs: livePairs(rows), next: undefined, ...seen };
   if (rows.length === 1 && !isPastEnd) {
     // More rows of one key than a walk takes.
-    return { ...(await readPastKey(query, walk, lastKey)), next: successor(lastKey) };
+    return { ...(await readPastKey(query, walk, lastKey)), next: successor(lastKey), ...seen };
   }
-  return { kvs: livePairs(rows.slice(0, -1)), next: isPastEnd ? undefined : lastKey, revision };
+  return { kvs: livePairs(rows.slice(0, -1)), next: isPastEnd ? undefined : lastKey, ...seen };
 }
 
 /** False for the row that stands alone when there is no pair. */

@@ -3,7 +3,7 @@
 // that a whole stream looks at each row of the log once, and counts at most once, at its end.
 
 import { isEmptyRange, keyRange, successor } from '../../etcd/range.ts';
-import type { KeyValue, RangeRequest, Revision } from '../../etcd/types.ts';
+import type { KeyValue, RangeRequest } from '../../etcd/types.ts';
 import { hasKey, readPast, scopeOf, snapshotOf, type PastStep } from './past.ts';
 import { readRange, type RangeAnswer } from './range.ts';
 import { selectLive } from './range-statements.ts';
@@ -20,9 +20,18 @@ export interface StreamPage {
 const pageBytes = 1024 * 1024;
 /** Keys of the first page: nothing is known of their sizes yet, and they are read without a look at them. */
 const firstKeys = 16;
-/** Keys that a page looks at. */
+/** Keys that a page looks at, and rows of the log for each of them; both follow what the page before has met. */
 const pageKeysMin = 64;
 const pageKeysMax = 4096;
+const entriesPerKeyFirst = 4;
+const entriesPerKeyMax = 8;
+
+/** What one page says about the next: where it begins, and how much to ask for. */
+interface Pace {
+  readonly from: Buffer;
+  readonly keysMax: number;
+  readonly entriesPerKey: number;
+}
 
 /**
  * Answers `request` page by page; a request that is not for all pairs of a range in key order gets one page.
@@ -36,33 +45,43 @@ export async function* streamRange(query: Query, request: RangeRequest): AsyncGe
     yield { kvs, end };
     return;
   }
-  const wanted = limit > 0 ? limit : Number.POSITIVE_INFINITY;
-  let pinned = request.revision;
-  let revision: Revision | undefined;
-  let from = key;
-  let keysMax = pageKeysMin;
+  let left = limit > 0 ? limit : Number.POSITIVE_INFINITY;
   let sent = 0;
+  let pace: Pace = { from: key, keysMax: pageKeysMin, entriesPerKey: entriesPerKeyFirst };
+  let step =
+    request.revision > 0n ? await readNext(query, request, pace, left) : await readFirst(query, request);
+  // As etcd: pairs of the revision asked for, under the header of now.
+  const { revision } = step;
+  const pinned = { ...request, revision: request.revision > 0n ? request.revision : revision };
   for (;;) {
-    const walk = { revision: pinned, keys: scopeOf({ key: from, rangeEnd }), from, keysMax };
-    const values = !request.keysOnly;
-    const page =
-      pinned > 0n
-        ? await readPast(query, { ...walk, values, ...(values ? { bytesMax: pageBytes } : {}) })
-        : await readFirst(query, request);
-    revision ??= page.revision;
-    if (pinned <= 0n) pinned = page.revision;
-    const kvs = page.kvs.slice(0, wanted - sent);
-    const more = kvs.length < page.kvs.length;
+    const kvs = step.kvs.slice(0, left);
+    const more = kvs.length < step.kvs.length;
+    left -= kvs.length;
     sent += kvs.length;
-    if (more || page.next === undefined) {
-      const count = more ? await countAt(query, request, pinned) : sent;
+    if (more || step.next === undefined) {
+      const count = more ? (await readRange(query, { ...pinned, countOnly: true })).count : sent;
       yield { kvs, end: { revision, more, count } };
       return;
     }
     if (kvs.length > 0) yield { kvs };
-    from = page.next;
-    keysMax = keysFor(page.kvs) ?? keysMax;
+    pace = paceAfter(step, step.next, pace);
+    step = await readNext(query, pinned, pace, left);
   }
+}
+
+/** The page at `pace`, at the revision of `request`; no longer than it takes to know that there is more than `left`. */
+function readNext(query: Query, request: RangeRequest, pace: Pace, left: number): Promise<PastStep> {
+  const { revision, rangeEnd } = request;
+  // One for `more`, one because the last key of a walk is not always known whole.
+  const enough = Math.max(pageKeysMin, 2 ** Math.ceil(Math.log2(left + 2)));
+  return readPast(query, {
+    ...pace,
+    revision,
+    keys: scopeOf({ key: pace.from, rangeEnd }),
+    keysMax: Math.min(pace.keysMax, enough),
+    values: !request.keysOnly,
+    ...(request.keysOnly ? {} : { bytesMax: pageBytes }),
+  });
 }
 
 /** The first pairs as they are now. */
@@ -80,17 +99,19 @@ async function readFirst(query: Query, request: RangeRequest): Promise<PastStep>
     .toSorted((a, b) => Buffer.compare(a.key, b.key));
   // Where a page is cut before its bound, pairs behind the bound make it short.
   const isFull = kvs.length === firstKeys;
-  return { kvs, next: isFull ? successor(kvs.at(-1)!.key) : undefined, revision };
+  const next = isFull ? successor(kvs.at(-1)!.key) : undefined;
+  return { kvs, next, entriesPerKey: entriesPerKeyFirst, revision };
 }
 
-/** How many pairs like these make a page: a power of two, for few statements. */
-function keysFor(kvs: readonly KeyValue[]): number | undefined {
-  if (kvs.length === 0) return undefined;
+/** Powers of two, for few statements. */
+function paceAfter({ kvs, entriesPerKey }: PastStep, from: Buffer, before: Pace): Pace {
   const bytes = kvs.reduce((sum, kv) => sum + kv.key.length + kv.value.length, 0);
-  const fitting = 2 ** Math.floor(Math.log2((pageBytes * kvs.length) / bytes));
-  return Math.min(Math.max(fitting, pageKeysMin), pageKeysMax);
-}
-
-async function countAt(query: Query, request: RangeRequest, revision: Revision): Promise<number> {
-  return (await readRange(query, { ...request, revision, countOnly: true })).count;
+  const fitting =
+    kvs.length === 0 ? before.keysMax : 2 ** Math.round(Math.log2((pageBytes * kvs.length) / bytes));
+  const entries = 2 ** Math.ceil(Math.log2(entriesPerKey));
+  return {
+    from,
+    keysMax: Math.min(Math.max(fitting, pageKeysMin), pageKeysMax),
+    entriesPerKey: Math.min(entries, entriesPerKeyMax),
+  };
 }

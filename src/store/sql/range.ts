@@ -37,6 +37,8 @@ export interface RangeAnswer {
 /** Keys looked at by one statement while walking through history. */
 const walkKeysMin = 64;
 const walkKeysMax = 1_024;
+/** Rows of the log for each of them, on average, that a walk is prepared for. */
+const walkEntriesPerKey = 4;
 /** Above, a limit is left to us: nobody has so many keys, and engines differ in the largest they take. */
 const sqlLimitMax = 1_000_000_000;
 /** A latest read starts again when a compaction overtook it; a second time in a row is as good as impossible. */
@@ -137,6 +139,7 @@ class RangeReader {
         keys: this.#keys,
         from,
         keysMax: keys,
+        entriesPerKey: walkEntriesPerKey,
         values: this.#values,
         pending: this.#pending,
       });
