@@ -21,8 +21,10 @@ import {
 import * as lease from '../../src/etcd/codec/lease.ts';
 import { decodeStatusResponse } from '../../src/etcd/codec/maintenance.ts';
 import { decodeTxnResponse, encodeTxnRequest } from '../../src/etcd/codec/txn.ts';
+import type { KeyRange } from '../../src/etcd/range.ts';
 import type { LeaseId, TxnRequest } from '../../src/etcd/types.ts';
 import { encode, WireReader } from '../../src/etcd/wire.ts';
+import { WatchGuard } from '../guarantees/guard.ts';
 import { deleteRequest, putRequest, rangeRequest, txnRequest } from './requests.ts';
 import { WatchStream } from './watch-stream.ts';
 
@@ -51,9 +53,12 @@ export interface EtcdClientOptions {
 
 /** A connection to one endpoint (`http://host:port`, with TLS `https://host:port`). */
 export class EtcdClient {
+  readonly endpoint: string;
   readonly #client: Client;
+  #guard: WatchGuard | undefined;
 
   constructor(endpoint: string, options: EtcdClientOptions = {}) {
+    this.endpoint = endpoint;
     this.#client = new Client(new URL(endpoint).host, options.credentials ?? credentials.createInsecure(), {
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
@@ -65,6 +70,12 @@ export class EtcdClient {
 
   close(): void {
     this.#client.close();
+  }
+
+  /** From now on the watches and writes of this client are written down, to be judged by what happens in `range`; default all keys. */
+  async guard(range?: KeyRange): Promise<WatchGuard> {
+    this.#guard = await WatchGuard.open((request) => this.range(request.key, request), range);
+    return this.#guard;
   }
 
   /** Any RPC of one request and one response, in bytes. `method`: `KV/Range`, or a whole path. @throws RpcError */
@@ -91,22 +102,37 @@ export class EtcdClient {
   }
 
   async put(...request: Parameters<typeof putRequest>) {
-    const message = encode(putRequest(...request), writePutRequest);
-    return readPutResponse(new WireReader(await this.unary('KV/Put', message)));
+    const put = putRequest(...request);
+    const message = encode(put, writePutRequest);
+    const response = readPutResponse(new WireReader(await this.unary('KV/Put', message)));
+    const { revision } = response.header;
+    this.#guard?.acknowledged(revision, [{ type: 'put', request: put }], [{ type: 'put', response }]);
+    return response;
   }
 
   async delete(...request: Parameters<typeof deleteRequest>) {
-    const message = encode(deleteRequest(...request), writeDeleteRangeRequest);
-    return readDeleteRangeResponse(new WireReader(await this.unary('KV/DeleteRange', message)));
+    const deletion = deleteRequest(...request);
+    const message = encode(deletion, writeDeleteRangeRequest);
+    const response = readDeleteRangeResponse(new WireReader(await this.unary('KV/DeleteRange', message)));
+    const type = 'deleteRange';
+    this.#guard?.acknowledged(response.header.revision, [{ type, request: deletion }], [{ type, response }]);
+    return response;
   }
 
   async txn(request: Partial<TxnRequest>) {
-    return decodeTxnResponse(await this.unary('KV/Txn', encodeTxnRequest(txnRequest(request))));
+    const txn = txnRequest(request);
+    const response = decodeTxnResponse(await this.unary('KV/Txn', encodeTxnRequest(txn)));
+    const { header, succeeded, responses } = response;
+    this.#guard?.acknowledged(header.revision, succeeded ? txn.success : txn.failure, responses);
+    return response;
   }
 
   async compact(revision: bigint, mode: 'logical' | 'physical' = 'logical') {
+    await this.#guard?.compacting();
     const message = encodeCompactionRequest({ revision, physical: mode === 'physical' });
-    return decodeCompactionResponse(await this.unary('KV/Compact', message));
+    const response = decodeCompactionResponse(await this.unary('KV/Compact', message));
+    this.#guard?.compacted(revision);
+    return response;
   }
 
   /** Id 0: the server chooses. */
@@ -168,7 +194,8 @@ export class EtcdClient {
 
   /** Opens a watch stream. `metadata` as clientv3 sends it. */
   watchStream(): WatchStream {
-    return new WatchStream(this.#client);
+    if (this.#guard === undefined) return new WatchStream(this.#client);
+    return this.#guard.follow((recording) => new WatchStream(this.#client, recording));
   }
 
   async status() {

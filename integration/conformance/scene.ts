@@ -12,6 +12,7 @@ import type {
   Revision,
   TxnResponse,
 } from '../../src/etcd/types.ts';
+import type { WatchGuard } from '../guarantees/guard.ts';
 import { RpcError, type EtcdClient } from './client.ts';
 import type { WatchStream } from './watch-stream.ts';
 
@@ -38,6 +39,7 @@ export class Scene {
   /** Leases are granted, and the server is compacted, on another timeline than that of these keys. */
   readonly isPart: boolean;
   readonly #streams: WatchStream[] = [];
+  #guard: WatchGuard | undefined;
   /** The store's revision when the test began. */
   base: Revision = 0n;
 
@@ -48,7 +50,13 @@ export class Scene {
   }
 
   async enter(): Promise<void> {
-    this.base = (await this.client.range(this.prefix, { countOnly: true })).header.revision;
+    this.#guard = await this.client.guard({ start: Buffer.from(this.prefix), end: this.end });
+    this.base = this.#guard.after;
+  }
+
+  /** What the watches of this test have broken of etcd's guarantees; empty = nothing. */
+  async brokenGuarantees(): Promise<string[]> {
+    return (await this.#guard?.violations()) ?? [];
   }
 
   leave(): void {

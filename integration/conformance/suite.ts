@@ -67,6 +67,7 @@ export function registerConformance(test: TestFn, open: () => Promise<Target | u
         try {
           await scene.enter();
           await run(t, scene);
+          t.deepEqual(await scene.brokenGuarantees(), []);
         } finally {
           scene.leave();
         }

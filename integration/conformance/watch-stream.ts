@@ -3,6 +3,7 @@
 import { Metadata, type Client, type ClientDuplexStream, type StatusObject } from '@grpc/grpc-js';
 import { decodeWatchResponse, encodeWatchRequest, type WatchResponse } from '../../src/etcd/codec/watch.ts';
 import type { Event, Revision, WatchId } from '../../src/etcd/types.ts';
+import type { StreamRecording } from '../guarantees/recording.ts';
 import { watchRequest } from './requests.ts';
 
 const identity = (message: Buffer) => message;
@@ -12,19 +13,24 @@ const answerMsMax = 10_000;
 const progressRepeatMs = 100;
 
 export class WatchStream {
+  /** Where all that goes over the stream is written down; absent = nowhere. */
+  readonly recording: StreamRecording | undefined;
   readonly #call: ClientDuplexStream<Buffer, Buffer>;
   readonly #responses: WatchResponse[] = [];
   readonly #waiting = new Set<() => void>();
   #status: StatusObject | undefined;
+  #closed = false;
   /** Called with each answer as it comes, beside the queue; for measuring. */
   onResponse: ((response: WatchResponse) => void) | undefined;
 
-  constructor(client: Client) {
+  constructor(client: Client, recording?: StreamRecording) {
+    this.recording = recording;
     const metadata = new Metadata();
     metadata.set('hasleader', 'true');
     this.#call = client.makeBidiStreamRequest('/etcdserverpb.Watch/Watch', identity, identity, metadata);
     this.#call.on('data', (message: Buffer) => {
       const response = decodeWatchResponse(message);
+      recording?.answered(response);
       if (this.onResponse === undefined) this.#responses.push(response);
       else this.onResponse(response);
       this.#wake();
@@ -45,20 +51,20 @@ export class WatchStream {
 
   /** Sends a create request. */
   send(...request: Parameters<typeof watchRequest>): void {
-    this.#call.write(encodeWatchRequest({ type: 'create', request: watchRequest(...request) }));
+    this.#write(encodeWatchRequest({ type: 'create', request: watchRequest(...request) }));
   }
 
   cancel(watchId: WatchId): void {
-    this.#call.write(encodeWatchRequest({ type: 'cancel', watchId }));
+    this.#write(encodeWatchRequest({ type: 'cancel', watchId }));
   }
 
   requestProgress(): void {
-    this.#call.write(encodeWatchRequest({ type: 'progress' }));
+    this.#write(encodeWatchRequest({ type: 'progress' }));
   }
 
   /** Bytes as they are, well-formed or not. */
   sendRaw(message: Buffer): void {
-    this.#call.write(message);
+    this.#write(message);
   }
 
   /** The next answer. @throws Error when the stream ends or nothing comes in time */
@@ -72,7 +78,7 @@ export class WatchStream {
       }
       const left = deadline - performance.now();
       if (left <= 0) throw new Error(`Expected a watch answer within ${msMax} ms, got none`);
-      await this.#change(left);
+      await this.change(left);
     }
   }
 
@@ -106,20 +112,28 @@ export class WatchStream {
     while (this.#status === undefined) {
       const left = deadline - performance.now();
       if (left <= 0) throw new Error(`Expected the stream to end within ${answerMsMax} ms`);
-      await this.#change(left);
+      await this.change(left);
     }
     return this.#status;
   }
 
+  /** True while requests can be sent and answers come. */
+  get isOpen(): boolean {
+    return !this.#closed && this.#status === undefined;
+  }
+
   halfClose(): void {
+    this.#closed = true;
     this.#call.end();
   }
 
   close(): void {
+    this.#closed = true;
     this.#call.cancel();
   }
 
-  #change(msMax: number): Promise<void> {
+  /** Resolves at the next answer, at the end of the stream, or when the time is over. */
+  change(msMax: number): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
@@ -129,6 +143,11 @@ export class WatchStream {
       const timer = setTimeout(done, msMax);
       this.#waiting.add(done);
     });
+  }
+
+  #write(message: Buffer): void {
+    this.recording?.asked(message);
+    this.#call.write(message);
   }
 
   #wake(): void {
