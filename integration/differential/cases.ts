@@ -2,4 +2,17 @@
 
 import type { History } from './steps.ts';
 
-export const cases: Readonly<Record<string, History>> = {};
+export const cases: Readonly<Record<string, History>> = {
+  'headers inside of a txn': [
+    {
+      do: 'txn',
+      success: [
+        { do: 'range', key: 'a' },
+        { do: 'delete', key: 'b' },
+        { do: 'put', key: 'a', value: '1' },
+        { do: 'range', key: 'a', end: '\0' },
+        { do: 'txn', success: [{ do: 'delete', key: 'c' }, { do: 'txn' }] },
+      ],
+    },
+  ],
+};

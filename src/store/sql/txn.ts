@@ -37,6 +37,8 @@ interface Path {
 type PathOp = Exclude<RequestOp, { readonly type: 'txn' }> | { readonly type: 'txn'; readonly path: Path };
 
 const noBytes = Buffer.alloc(0);
+/** Of a txn inside a txn. */
+const noHeader: ResponseHeader = { clusterId: 0n, memberId: 0n, revision: 0n, raftTerm: 0n };
 
 /** True when no branch writes. */
 export function isReadOnly({ success, failure }: TxnRequest): boolean {
@@ -89,7 +91,7 @@ export async function applyTxn(
 ): Promise<TxnResponse> {
   const path = await choosePath(state, request);
   await checkPath(state, path, options);
-  const responses = await new Application(state, options).run(path);
+  const responses = await new Application(state).run(path);
   state.endTxn();
   return { header: options.header(state.revision), succeeded: path.succeeded, responses };
 }
@@ -225,11 +227,9 @@ async function checkPut(state: BatchState, request: PutRequest, { keyBytesMax }:
 /** The operations of one txn, nested ones included: together they are one revision. */
 class Application {
   readonly #state: BatchState;
-  readonly #options: TxnOptions;
 
-  constructor(state: BatchState, options: TxnOptions) {
+  constructor(state: BatchState) {
     this.#state = state;
-    this.#options = options;
   }
 
   async run({ ops }: Path): Promise<ResponseOp[]> {
@@ -256,13 +256,14 @@ class Application {
       case 'txn': {
         const responses = await this.run(op.path);
         const { succeeded } = op.path;
-        return { type: 'txn', response: { header: this.#header(), succeeded, responses } };
+        return { type: 'txn', response: { header: noHeader, succeeded, responses } };
       }
     }
   }
 
+  /** As etcd fills it in: ids are for the answer as a whole. */
   #header(): ResponseHeader {
-    return this.#options.header(this.#state.visibleRevision);
+    return { ...noHeader, revision: this.#state.visibleRevision };
   }
 
   async #range(request: RangeRequest): Promise<RangeResponse> {
