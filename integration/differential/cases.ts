@@ -15,4 +15,17 @@ export const cases: Readonly<Record<string, History>> = {
       ],
     },
   ],
+  'the first of several mistakes': [
+    { do: 'range', key: '', order: 3 },
+    { do: 'range', key: 'a', target: 9 },
+    { do: 'txn', success: [{ do: 'range', key: '' }, { do: 'nothing' }] },
+    { do: 'txn', if: [{ key: '' }], success: [{ do: 'range', key: 'a', order: 3 }] },
+    {
+      do: 'txn',
+      success: [
+        { do: 'txn', failure: [{ do: 'nothing' }] },
+        { do: 'put', key: '' },
+      ],
+    },
+  ],
 };

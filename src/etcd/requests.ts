@@ -1,7 +1,7 @@
 // Requests with every field in its place: what is not said is what etcd takes when a client leaves it out. Used wherever a
 // request is made here rather than received, and by the codecs as the start of what they read.
 
-import type { PutRequest, RangeRequest, WatchCreateRequest } from './types.ts';
+import type { PutRequest, RangeRequest, RequestOp, WatchCreateRequest } from './types.ts';
 
 const noBytes = Buffer.alloc(0);
 
@@ -24,6 +24,9 @@ export function rangeRequest(key: Buffer, more: Partial<RangeRequest> = {}): Ran
     ...more,
   };
 }
+
+/** Stands for an op of a txn without anything in it, or of a kind that no release has. It is refused. */
+export const opOfNoKind: RequestOp = { type: 'range', request: rangeRequest(noBytes) };
 
 /** A put without a lease. */
 export function putRequest(key: Buffer, value: Buffer, more: Partial<PutRequest> = {}): PutRequest {

@@ -34,7 +34,8 @@ export interface ResponseHeader {
   readonly raftTerm: bigint;
 }
 
-export type SortOrder = 'none' | 'ascend' | 'descend';
+/** `unknown`: an order or a target that no release has, which is refused. */
+export type SortOrder = 'none' | 'ascend' | 'descend' | 'unknown';
 export type SortTarget = 'key' | 'version' | 'create' | 'mod' | 'value';
 
 export interface RangeRequest {

@@ -50,6 +50,8 @@ test('kv: put, range, delete and txn carry the revision of the store', async (t)
 const faults: readonly [string, EtcdErrorReason, string, Buffer][] = [
   ['an empty key', 'emptyKey', 'KV/Range', encodeRangeRequest(range(''))],
   ['an empty key', 'emptyKey', 'KV/Put', encodePutRequest(put(''))],
+  ['an unknown order', 'invalidSortOption', 'KV/Range', Buffer.from([0x0a, 1, 97, 0x28, 9])],
+  ['an op of no kind', 'keyNotFound', 'KV/Txn', Buffer.from([0x12, 0])],
   [
     'a value with ignore_value',
     'valueProvided',

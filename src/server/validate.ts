@@ -3,6 +3,7 @@
 // checked by the store.
 
 import { EtcdError } from '../etcd/errors.ts';
+import { opOfNoKind } from '../etcd/requests.ts';
 import { contains, isFromKey, keyRange, type KeyRange } from '../etcd/range.ts';
 import type { DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest } from '../etcd/types.ts';
 
@@ -24,9 +25,10 @@ export function checkTxnSize(request: Buffer, { success, failure }: TxnRequest):
   if (!success.every(reads) || !failure.every(reads)) checkRequestSize(request);
 }
 
-/** @throws EtcdError emptyKey. The sort option is checked where the message is decoded. */
+/** @throws EtcdError emptyKey, invalidSortOption. */
 export function checkRange(request: RangeRequest): void {
   if (request.key.length === 0) throw new EtcdError('emptyKey');
+  if (request.sortOrder === 'unknown') throw new EtcdError('invalidSortOption');
 }
 
 /**
@@ -55,7 +57,7 @@ export function checkDeleteRange(request: DeleteRangeRequest): void {
   if (request.key.length === 0) throw new EtcdError('emptyKey');
 }
 
-/** @throws EtcdError tooManyOps, emptyKey, valueProvided, leaseProvided, duplicateKey. */
+/** @throws EtcdError tooManyOps, emptyKey, invalidSortOption, keyNotFound (an op of no kind), valueProvided, leaseProvided, duplicateKey. */
 export function checkTxn(request: TxnRequest): void {
   checkTxnShape(request, txnOpsMax);
   collectWrites(request.success);
@@ -73,6 +75,8 @@ function checkTxnShape(request: TxnRequest, opsLeft: number): void {
 }
 
 function checkOp(op: RequestOp, opsLeft: number): void {
+  // What etcd's checkRequestOp says of it (server/etcdserver/api/v3rpc/key.go, 3.6).
+  if (op === opOfNoKind) throw new EtcdError('keyNotFound');
   switch (op.type) {
     case 'range':
       return checkRange(op.request);

@@ -1,7 +1,6 @@
 // Requests and responses of the KV service without Txn (see txn.ts). `decode…` takes a whole message, `read…` the reader
 // inside one; decoded keys and values are views of the request's bytes.
 
-import { EtcdError } from '../errors.ts';
 import { rangeRequest } from '../requests.ts';
 import type {
   CompactionRequest,
@@ -34,17 +33,12 @@ const sortOrders: readonly SortOrder[] = ['none', 'ascend', 'descend'];
 const sortTargets: readonly SortTarget[] = ['key', 'version', 'create', 'mod', 'value'];
 const headerBytesMax = 64;
 
-function sortOption<T>(names: readonly T[], value: number): T {
-  const name = names[value];
-  if (name === undefined) throw new EtcdError('invalidSortOption');
-  return name;
-}
-
 type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 
-/** @throws EtcdError invalidSortOption. */
 export function readRangeRequest(reader: WireReader): RangeRequest {
   const request: Mutable<RangeRequest> = rangeRequest(noBytes);
+  let order: SortOrder | undefined = 'none';
+  let target: SortTarget | undefined = 'key';
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     switch (field) {
       case 1:
@@ -60,10 +54,10 @@ export function readRangeRequest(reader: WireReader): RangeRequest {
         request.revision = reader.int64();
         break;
       case 5:
-        request.sortOrder = sortOption(sortOrders, reader.enum());
+        order = sortOrders[reader.enum()];
         break;
       case 6:
-        request.sortTarget = sortOption(sortTargets, reader.enum());
+        target = sortTargets[reader.enum()];
         break;
       case 7:
         request.serializable = reader.bool();
@@ -90,6 +84,8 @@ export function readRangeRequest(reader: WireReader): RangeRequest {
         reader.skip();
     }
   }
+  request.sortOrder = target === undefined ? 'unknown' : (order ?? 'unknown');
+  request.sortTarget = target ?? 'key';
   return request;
 }
 
@@ -217,7 +213,6 @@ function sizeHint(kvs: readonly KeyValue[]): number {
   return kvs.reduce((bytes, kv) => bytes + keyValueSizeHint(kv), headerBytesMax);
 }
 
-/** @throws EtcdError invalidSortOption. */
 export function decodeRangeRequest(bytes: Buffer): RangeRequest {
   return readRangeRequest(new WireReader(bytes));
 }

@@ -2,6 +2,7 @@
 // oneof is missing is decided here, so that everything above sees complete values.
 
 import { EtcdError } from '../errors.ts';
+import { opOfNoKind } from '../requests.ts';
 import type {
   Compare,
   CompareResult,
@@ -91,9 +92,7 @@ function readRequestOp(reader: WireReader, depth: number): RequestOp {
       op = { type: 'txn', request: reader.message((inner) => readTxnRequest(inner, depth + 1)) };
     } else reader.skip();
   }
-  // The answer of etcd's checkRequestOp (server/etcdserver/api/v3rpc/key.go, 3.6) to an op of no kind.
-  if (op === undefined) throw new EtcdError('keyNotFound');
-  return op;
+  return op ?? opOfNoKind;
 }
 
 function writeRequestOp(writer: WireWriter, op: RequestOp): void {
@@ -192,7 +191,7 @@ function responseSizeHint(response: TxnResponse): number {
   }, opOverheadBytes);
 }
 
-/** @throws EtcdError invalidSortOption; keyNotFound for an op of no kind; tooManyOps for absurd nesting. */
+/** @throws EtcdError tooManyOps for absurd nesting. */
 export function decodeTxnRequest(bytes: Buffer): TxnRequest {
   return readTxnRequest(new WireReader(bytes), 0);
 }
