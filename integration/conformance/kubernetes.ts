@@ -1,163 +1,181 @@
-// The requests of kube-apiserver, shape by shape: what its storage layer, its watch cache and its compactor send.
+// Plays the table of kube-apiserver's requests: each shape by each version that sends it, and what the version reads of the
+// answer.
 
-import { op, when } from './requests.ts';
-import { wholeServer, type Cases, type Scene } from './scene.ts';
+import type { ExecutionContext } from 'ava';
+import type { RangeResponse, TxnResponse } from '../../src/etcd/types.ts';
+import { failure, type Case, type Cases, type Scene } from './scene.ts';
+import {
+  shapes,
+  shownLease,
+  state,
+  type RangeShape,
+  type Shape,
+  type TxnShape,
+  type WatchShape,
+} from './kubernetes-shapes.ts';
+import { asVersion, readsNestedHeaders, since, span, versions, type Version } from './kubernetes-versions.ts';
 
-const create = (on: Scene, name: string, value: string, lease = 0n) =>
-  on.client.txn({
-    compare: [when(on.key(name), 'mod', '=', 0n)],
-    success: [op.put(on.key(name), value, { lease })],
-    failure: [op.range(on.key(name))],
-  });
+/** What an event's lease is granted for: its hour and five per cent, of which at most a minute. */
+const eventTtlSeconds = 3660;
+/** Of an apiserver's own record of being there; five per cent of it are no whole second. */
+const masterLeaseTtlSeconds = 15;
 
-const update = (on: Scene, name: string, value: string, modRevision: bigint) =>
-  on.client.txn({
-    compare: [when(on.key(name), 'mod', '=', modRevision)],
-    success: [op.put(on.key(name), value)],
-    failure: [op.range(on.key(name))],
-  });
+/** What plays a shape knows. */
+interface Play {
+  readonly t: ExecutionContext;
+  readonly on: Scene;
+  readonly version: Version;
+  readonly lease: bigint;
+}
 
-const remove = (on: Scene, name: string, modRevision: bigint) =>
-  on.client.txn({
-    compare: [when(on.key(name), 'mod', '=', modRevision)],
-    success: [op.delete(on.key(name))],
-    failure: [op.range(on.key(name))],
-  });
+/** `shown` with the lease of the state by its name in the table. */
+function hidingLease(shown: unknown, lease: bigint): unknown {
+  if (typeof shown === 'string') return shown.replace(` l${lease}`, ` ${shownLease}`);
+  if (Array.isArray(shown)) return shown.map((one) => hidingLease(one, lease));
+  if (typeof shown !== 'object' || shown === null) return shown;
+  return Object.fromEntries(Object.entries(shown).map(([name, value]) => [name, hidingLease(value, lease)]));
+}
 
+/** Whether a version asks for another page. */
+function hasMore(version: Version, { kvs, count, more }: RangeResponse): boolean {
+  return readsNestedHeaders(version) ? more : kvs.length < count;
+}
+
+/** The resource version that a version gives to what it wrote. */
+function writtenAt(version: Version, { header, responses }: TxnResponse): bigint | undefined {
+  if (!readsNestedHeaders(version)) return header.revision;
+  const [first] = responses;
+  return first?.type === 'put' || first?.type === 'deleteRange' ? first.response.header.revision : undefined;
+}
+
+async function playRange({ t, on, version, lease }: Play, shape: RangeShape): Promise<void> {
+  const { key, ...fields } = shape.request(on);
+  if (typeof shape.answer === 'string') {
+    t.is(await failure(on.client.range(key, fields)), shape.answer);
+    return;
+  }
+  const response = await on.client.range(key, fields);
+  t.deepEqual(hidingLease(on.range(response), lease), shape.answer, version);
+  if (fields.countOnly !== true) t.is(hasMore(version, response), shape.answer.more, version);
+}
+
+async function playTxn({ t, on, version, lease }: Play, shape: TxnShape): Promise<void> {
+  const response = await on.client.txn(shape.request(on, lease));
+  t.deepEqual(hidingLease(on.txn(response), lease), shape.answer, version);
+  const { kvs, header } = await on.client.range(on.key(shape.left.name));
+  const left = hidingLease(
+    kvs.map((kv) => on.kv(kv)),
+    lease,
+  );
+  t.deepEqual(left, shape.left.kv === undefined ? [] : [shape.left.kv], version);
+  if (response.succeeded) t.is(writtenAt(version, response), kvs[0]?.modRevision ?? header.revision, version);
+}
+
+async function playWatch({ t, on, version, lease }: Play, shape: WatchShape): Promise<void> {
+  const stream = on.stream();
+  const { key, ...fields } = shape.request(on);
+  const created = await stream.create(key, fields);
+  t.deepEqual(on.watch(created), { id: created.watchId, created: true }, version);
+  t.is(on.since(created.header.revision), 7, version);
+  const events = (await stream.events(shape.events.length)).map((event) => on.event(event));
+  t.deepEqual(hidingLease(events, lease), shape.events, version);
+  stream.cancel(created.watchId);
+  t.deepEqual(on.watch(await stream.next()), { id: created.watchId, canceled: true }, version);
+}
+
+function play(shape: Shape, scene: Play): Promise<void> {
+  switch (shape.rpc) {
+    case 'range':
+      return playRange(scene, shape);
+    case 'txn':
+      return playTxn(scene, shape);
+    case 'watch':
+      return playWatch(scene, shape);
+  }
+}
+
+/** Only a txn changes what the next version would find. */
+const byTable: Cases = Object.fromEntries(
+  shapes.map((shape) => [
+    `[${span(shape.versions)}] ${shape.rpc}: ${shape.title}`,
+    async (t, outer) => {
+      const { id: lease } = await outer.client.grant(eventTtlSeconds);
+      const keys = shape.rpc === 'txn' ? 'own' : 'shared';
+      const metadata = shape.rpc === 'watch' ? shape.metadata : {};
+      if (keys === 'shared') await state(outer, lease);
+      for (const version of shape.versions) {
+        const one = async (on: Scene) => {
+          if (keys === 'own') await state(on, lease);
+          await play(shape, { t, on, version, lease });
+        };
+        await asVersion(outer, version, one, { keys, ...(metadata === undefined ? {} : { metadata }) });
+      }
+      await outer.client.revoke(lease);
+    },
+  ]),
+);
+
+/** `one` by each of `some`. */
+const byEach =
+  (
+    some: readonly Version[],
+    keys: 'shared' | 'own',
+    one: (play: Omit<Play, 'lease'>) => Promise<void>,
+  ): Case =>
+  async (t, outer) => {
+    for (const version of some) await asVersion(outer, version, (on) => one({ t, on, version }), { keys });
+  };
+
+/** What has no keys of the table, and the table. */
 export const kubernetesCases: Cases = {
-  'create: the first wins, the second gets what is there': async (t, on) => {
-    const first = await create(on, 'pods/a', '1');
-    t.deepEqual([first.succeeded, on.since(first.header.revision)], [true, 1]);
-    const second = on.txn(await create(on, 'pods/a', '2'));
-    t.deepEqual(second, {
-      at: 1,
-      succeeded: false,
-      ops: [{ at: 1, kvs: ['pods/a=1 c1 m1 v1'], more: false, count: 1 }],
-    });
-  },
-  'update: by the revision read, else the present pair': async (t, on) => {
-    const { header } = await create(on, 'pods/a', '1');
-    const done = await update(on, 'pods/a', '2', header.revision);
-    t.deepEqual([done.succeeded, on.since(done.header.revision)], [true, 2]);
-    const stale = on.txn(await update(on, 'pods/a', '3', header.revision));
-    t.deepEqual(stale, {
-      at: 2,
-      succeeded: false,
-      ops: [{ at: 2, kvs: ['pods/a=2 c1 m2 v2'], more: false, count: 1 }],
-    });
-    const absent = on.txn(await update(on, 'pods/b', '3', header.revision));
-    t.deepEqual(absent, { at: 2, succeeded: false, ops: [{ at: 2, kvs: [], more: false, count: 0 }] });
-  },
-  'delete: by the revision read': async (t, on) => {
-    const { header } = await create(on, 'pods/a', '1');
-    const stale = await remove(on, 'pods/a', header.revision - 1n);
-    t.false(stale.succeeded);
-    const done = on.txn(await remove(on, 'pods/a', header.revision));
-    t.deepEqual([done.at, done.succeeded], [2, true]);
-    t.deepEqual((done.ops[0] as { deleted: number }).deleted, 1);
-    t.true((await create(on, 'pods/a', '3')).succeeded);
-    t.deepEqual(await on.all(), ['pods/a=3 c3 m3 v1']);
-  },
-  'list: pages pinned to the first one’s revision': async (t, on) => {
-    for (const name of ['a', 'b', 'c', 'd', 'e']) await create(on, `pods/${name}`, name);
-    await create(on, 'podsx/other', 'x');
-    const rangeEnd = on.key('pods0');
-    const first = await on.client.range(on.key('pods/'), { rangeEnd, limit: 2 });
-    t.deepEqual(on.range(first), {
-      at: 6,
-      kvs: ['pods/a=a c1 m1 v1', 'pods/b=b c2 m2 v1'],
-      more: true,
-      count: 5,
-    });
-    await on.client.delete(on.key('pods/c'));
-    await create(on, 'pods/bb', 'new');
-    const { revision } = first.header;
-    const second = await on.client.range(on.key('pods/b\0'), { rangeEnd, limit: 2, revision });
-    t.deepEqual(on.range(second), {
-      at: 8,
-      kvs: ['pods/c=c c3 m3 v1', 'pods/d=d c4 m4 v1'],
-      more: true,
-      count: 3,
-    });
-    const third = await on.client.range(on.key('pods/d\0'), { rangeEnd, limit: 2, revision });
-    t.deepEqual(on.range(third), { at: 8, kvs: ['pods/e=e c5 m5 v1'], more: false, count: 1 });
-  },
-  'the current revision of a type, by its bare root': async (t, on) => {
-    await create(on, 'pods/a', '1');
-    const answer = await on.client.range(on.key('pods'), { limit: 1 });
-    t.deepEqual(on.range(answer), { at: 1, kvs: [], more: false, count: 0 });
-    const counted = await on.client.range(on.key('pods/'), { rangeEnd: on.key('pods0'), countOnly: true });
-    t.deepEqual(on.range(counted), { at: 1, kvs: [], more: false, count: 1 });
-  },
-  'list, then watch from the next revision: nothing lost, nothing twice': async (t, on) => {
-    await create(on, 'pods/a', '1');
-    const list = await on.client.range(on.key('pods/'), { rangeEnd: on.key('pods0'), limit: 10_000 });
-    await update(on, 'pods/a', '2', list.kvs[0]!.modRevision);
-    const stream = on.stream();
-    await stream.create(on.key('pods/'), {
-      rangeEnd: on.key('pods0'),
-      startRevision: list.header.revision + 1n,
-      prevKv: true,
-      progressNotify: true,
-    });
-    await create(on, 'pods/b', '3');
-    await remove(on, 'pods/b', on.at(3));
-    t.deepEqual(
-      (await stream.events(3)).map((event) => on.event(event)),
-      [
-        'put pods/a=2 c1 m2 v2 (was pods/a=1 c1 m1 v1)',
-        'put pods/b=3 c3 m3 v1',
-        'delete pods/b m4 (was pods/b=3 c3 m3 v1)',
-      ],
-    );
-  },
-  'a consistent read from the watch cache: revision, then progress up to it': async (t, on) => {
-    const stream = on.stream();
-    await stream.create(on.key('pods/'), { rangeEnd: on.key('pods0'), prevKv: true, progressNotify: true });
-    await create(on, 'pods/a', '1');
-    await create(on, 'nodes/a', '1');
-    const { header } = await on.client.range(on.key('pods'), { limit: 1 });
-    const { mark, before } = await stream.progress(header.revision);
-    t.true(mark.header.revision >= header.revision);
-    t.deepEqual(
-      before.flatMap(({ events }) => events).map((event) => on.event(event)),
-      ['put pods/a=1 c1 m1 v1'],
-    );
-  },
-  'events expire with a lease of their own': async (t, on) => {
-    const { id } = await on.client.grant(3600);
-    t.true((await create(on, 'events/a', '1', id)).succeeded);
-    t.deepEqual(await on.all(), [`events/a=1 c1 m1 v1 l${id}`]);
-    await on.client.revoke(id);
-    t.deepEqual(await on.all(), []);
-  },
-  'the compactor: one of several wins the turn, and reads what the other wrote': wholeServer(
-    async (t, on) => {
-      const turn = (version: bigint, revision: string) =>
-        on.client.txn({
-          compare: [when(on.key('compact_rev_key'), 'version', '=', version)],
-          success: [op.put(on.key('compact_rev_key'), revision)],
-          failure: [op.range(on.key('compact_rev_key'))],
-        });
-      const first = await turn(0n, '0');
-      t.true(first.succeeded);
-      const answers = await Promise.all([turn(1n, '11'), turn(1n, '12')]);
-      t.is(answers.filter(({ succeeded }) => succeeded).length, 1);
-      const loser = answers.find(({ succeeded }) => !succeeded)?.responses[0];
-      t.is(loser?.type === 'range' ? loser.response.kvs[0]?.version : 0n, 2n);
-      await on.client.put(on.key('x'), '');
-      await on.client.compact(first.header.revision);
-      t.true((await turn(2n, '13')).succeeded);
+  ...byTable,
+  [`[${span(versions)}] range: health and readiness: a key that need not be there`]: byEach(
+    versions,
+    'shared',
+    async ({ t, on, version }) => {
+      const { kvs, count, header } = await on.client.range('/registry/health');
+      t.deepEqual([kvs, count], [[], 0], version);
+      t.true(header.revision > 0n, version);
     },
   ),
-  'the health check reads a key that is not there': async (t, on) => {
-    const { count } = await on.client.range('/registry/health');
-    t.is(count, 0);
-  },
-  'the version in the status is one that kube-apiserver trusts': async (t, on) => {
-    const { version, dbSize } = await on.client.status();
-    const [major = 0, minor = 0, patch = 0] = version.split('.').map(Number);
-    t.true(major === 3 && (minor > 5 || (minor === 5 && patch >= 13)), version);
-    t.true(dbSize > 0);
-  },
+  [`[${span(versions)}] range: current revision, by the root of the type of these keys`]: byEach(
+    versions,
+    'own',
+    async ({ t, on, version }) => {
+      // Where a rule places the type, its root without a slash is placed with it.
+      const root = `/${on.prefix.split('/').slice(1, -3).join('/')}`;
+      for (const offset of [1, 2, 3]) {
+        await on.client.put(on.key('a'), `${offset}`);
+        const current = await on.client.range(root, { limit: 1 });
+        t.deepEqual(on.range(current), { at: offset, kvs: [], more: false, count: 0 }, version);
+      }
+    },
+  ),
+  [`[${span(versions)}] lease grant: the server chooses an id and keeps the time to live`]: byEach(
+    versions,
+    'shared',
+    async ({ t, on, version }) => {
+      for (const seconds of [eventTtlSeconds, masterLeaseTtlSeconds]) {
+        const { id, ttl } = await on.client.grant(seconds);
+        t.true(id > 0n, version);
+        t.is(ttl, seconds, version);
+        await on.client.revoke(id);
+      }
+    },
+  ),
+  [`[${span(versions)}] status: on a connection of its own, the size of the database`]: byEach(
+    versions,
+    'shared',
+    async ({ t, on, version }) => void t.true((await on.client.status()).dbSize > 0, version),
+  ),
+  [`[${span(since('1.31'))}] status: a release with progress requests that work`]: byEach(
+    since('1.31'),
+    'shared',
+    async ({ t, on, version }) => {
+      const { version: release } = await on.client.status();
+      t.regex(release, /^\d+\.\d+\.\d+$/, version);
+      const [major = 0, minor = 0, patch = 0] = release.split('.').map(Number);
+      t.true(major === 3 && (minor > 5 || (minor === 5 && patch >= 13)), release);
+    },
+  ),
 };
