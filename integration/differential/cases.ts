@@ -28,4 +28,10 @@ export const cases: Readonly<Record<string, History>> = {
       ],
     },
   ],
+  'a put without its lease and without its key': [
+    { do: 'put', key: 'a', ignoreValue: true, lease: 'L1' },
+    { do: 'txn', success: [{ do: 'put', key: 'a', ignoreValue: true, lease: 'L1' }] },
+    { do: 'grant', id: 'L1', ttl: 100 },
+    { do: 'put', key: 'a', ignoreValue: true, lease: 'L1' },
+  ],
 };

@@ -12,8 +12,9 @@ import {
   encodeRangeResponse,
 } from '../etcd/codec/kv.ts';
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnResponse } from '../etcd/codec/txn.ts';
+import { EtcdError } from '../etcd/errors.ts';
 import { keyRange } from '../etcd/range.ts';
-import type { RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
+import type { LeaseId, RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
@@ -75,6 +76,11 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
 /** The KV service over `router`. */
 export function createKvService(options: ServiceOptions): Service {
   const { router } = options;
+  const checkLease = async (id: LeaseId, signal: AbortSignal): Promise<void> => {
+    const { ttl } = await router.defaultStore.leaseTimeToLive({ id, keys: false }, signal);
+    if (ttl < 0) throw new EtcdError('leaseNotFound');
+  };
+
   const range = async (request: Buffer, context: CallContext): Promise<Buffer> => {
     const decoded = decodeRangeRequest(request);
     checkRange(decoded);
@@ -89,8 +95,15 @@ export function createKvService(options: ServiceOptions): Service {
     const store = await router.storeFor(keyRange(decoded.key, noRangeEnd), context.signal);
     if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     checkRequestSize(request);
-    const { response } = await runOne(store, { type: 'put', request: decoded }, context.signal);
-    return encodePutResponse(response);
+    try {
+      const { response } = await runOne(store, { type: 'put', request: decoded }, context.signal);
+      return encodePutResponse(response);
+    } catch (error) {
+      // Of both faults etcd finds the key's first in a txn, but the lease's first in a put (server/etcdserver/txn/txn.go, 3.6).
+      const isKeyAbsent = error instanceof EtcdError && error.reason === 'keyNotFound';
+      if (isKeyAbsent && decoded.lease !== 0n) await checkLease(decoded.lease, context.signal);
+      throw error;
+    }
   };
 
   const deleteRange = async (request: Buffer, context: CallContext): Promise<Buffer> => {
