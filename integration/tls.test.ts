@@ -2,6 +2,8 @@
 
 import test from 'ava';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { get, type RequestOptions } from 'node:https';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { createAuthority, type Certificate } from './servers/authority.ts';
@@ -79,6 +81,14 @@ test('tls: with --trusted-ca-file only clients with its certificate are let in',
   const none = await Etcdctl.of(endpoint, trust);
   t.not((await none.attempt(['get', 'a'])).code, 0);
   t.regex(gateway.logs(), /TLS handshake failed/);
+  const known = { ca: authority.cert, ...authority.issue('probe') };
+  const version = JSON.parse(await page(`${endpoint}/version`, known)) as Record<string, string>;
+  t.regex(version['etcdserver'] ?? '', /^3\.6\.\d+$/);
+  t.is(version['etcdcluster'], '3.6.0');
+  t.deepEqual(JSON.parse(await page(`${endpoint}/health`, known)), { health: 'true', reason: '' });
+  t.regex(await page(`${endpoint}/readyz`, known), /ok\n$/);
+  t.is(await page(`${endpoint}/livez`, known), 'ok\n');
+  await t.throwsAsync(page(`${endpoint}/version`, { ca: authority.cert }));
   t.is(await friend.run('get', 'a', '--print-value-only'), 'b\n');
 });
 
@@ -96,6 +106,17 @@ test('tls: a renewed certificate is taken without a restart, a broken one is not
   await waitFor(async () => (await subject(port)) === 'renewed', { what: 'the new certificate' });
   t.pass();
 });
+
+/** What a probe reads, as kubeadm and a kubelet ask for it. */
+async function page(url: string, tls: RequestOptions): Promise<string> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    get(url, { ...tls, agent: false }, resolve).once('error', reject);
+  });
+  const parts: Buffer[] = [];
+  for await (const part of response) parts.push(part as Buffer);
+  if (response.statusCode !== 200) throw new Error(`Expected 200 from ${url}, got ${response.statusCode}`);
+  return Buffer.concat(parts).toString();
+}
 
 /** The protocol agreed on. */
 function handshake(port: number, options: object): Promise<string | false | null> {

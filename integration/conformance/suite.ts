@@ -9,6 +9,7 @@ import { EtcdClient } from './client.ts';
 import { compactCases } from './compact.ts';
 import { kubernetesCases } from './kubernetes.ts';
 import { leaseCases } from './lease.ts';
+import { maintenanceCases } from './maintenance.ts';
 import { rangeCases } from './range.ts';
 import { isWholeServer, Scene, type Cases } from './scene.ts';
 import { txnCases } from './txn.ts';
@@ -44,6 +45,7 @@ const suites: Readonly<Record<string, Cases>> = {
   'watch control': watchControlCases,
   lease: leaseCases,
   kubernetes: kubernetesCases,
+  maintenance: maintenanceCases,
 };
 
 /** Registers every test of the suite. `open` starts the server; undefined: it cannot be had here, tests pass as skipped. */

@@ -7,16 +7,16 @@ import type { UnaryHandler } from './call.ts';
 import { createHeaders } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
 
-function refuse(rpc: string): UnaryHandler {
-  return () => {
-    const message = `switchyard: Cluster.${rpc} is not implemented: a gateway is no cluster member; ask the etcd behind it directly`;
-    return Promise.reject(new EtcdError('unimplemented', { message }));
-  };
-}
-
 /** The Cluster service of this gateway. */
 export function createClusterService({ router, identity }: ServiceOptions): Service {
   const headers = createHeaders();
+  const refuse = (rpc: string): UnaryHandler => {
+    return () => {
+      const advice = router.defaultStore.engine === 'etcd' ? '; ask the etcd behind it directly' : '';
+      const message = `switchyard: Cluster.${rpc} is not implemented: a gateway is no member of a cluster${advice}`;
+      return Promise.reject(new EtcdError('unimplemented', { message }));
+    };
+  };
   return {
     unary: {
       MemberList: async (_, { signal }) => {

@@ -4,6 +4,7 @@ import test from 'ava';
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { encodeRangeRequest } from '../etcd/codec/kv.ts';
+import { decodeStatusResponse } from '../etcd/codec/maintenance.ts';
 import { EtcdError } from '../etcd/errors.ts';
 import { rangeRequest } from '../etcd/requests.ts';
 import { parseListenUrl } from '../lib/listen-url.ts';
@@ -30,14 +31,14 @@ test('http: /version and /health answer on the client port and on the metrics po
   t.teardown(() => gateway.close());
   for (const url of [...gateway.server.clientUrls, ...gateway.server.metricsUrls]) {
     const version = (await (await fetch(`${url}/version`)).json()) as Record<string, string>;
-    t.like(version, { etcdserver: '3.6.14', etcdcluster: '3.6.0' });
+    t.like(version, { etcdserver: '3.6.14', etcdcluster: '3.6.0', storage: '3.6.0' });
     t.deepEqual(await (await fetch(`${url}/health`)).json(), { health: 'true', reason: '' });
     t.is((await fetch(`${url}/nothing`)).status, 404);
     t.is((await fetch(`${url}/health`, { method: 'POST' })).status, 405);
   }
 });
 
-test('http: /readyz names the store that fails and why, /livez and /health do not mind', async (t) => {
+test('http: /readyz and Status name the store that fails and why, /livez and /health do not mind', async (t) => {
   const dead = new MemoryStore('dead');
   dead.failure = new EtcdError('timeout', { cause: new Error('password authentication failed') });
   const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default'), { d: dead }));
@@ -50,6 +51,8 @@ test('http: /readyz names the store that fails and why, /livez and /health do no
   t.regex(text, /^\[-\]store dead \(sqlite\) failed: password authentication failed$/m);
   t.is((await fetch(`${url}/livez`)).status, 200);
   t.is((await fetch(`${url}/health`)).status, 200);
+  const { errors } = decodeStatusResponse(await gateway.unary('Maintenance/Status', Buffer.alloc(0)));
+  t.deepEqual(errors, ['switchyard: store dead does not answer: password authentication failed']);
   const metrics = await (await fetch(`${url}/metrics`)).text();
   t.regex(metrics, /^switchyard_store_up\{store="dead",.*\} 0$/m);
   t.regex(metrics, /^switchyard_placement_mismatch\{root="example.com\/things",.*\} 1$/m);
