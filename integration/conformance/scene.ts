@@ -13,7 +13,7 @@ import type {
   TxnResponse,
 } from '../../src/etcd/types.ts';
 import type { WatchGuard } from '../guarantees/guard.ts';
-import { RpcError, type EtcdClient } from './client.ts';
+import { EtcdClient, RpcError } from './client.ts';
 import type { WatchStream } from './watch-stream.ts';
 
 /** One test; `on` is its place in the server. */
@@ -39,6 +39,7 @@ export class Scene {
   /** Leases are granted, and the server is compacted, on another timeline than that of these keys. */
   readonly isPart: boolean;
   readonly #streams: WatchStream[] = [];
+  readonly #others: Scene[] = [];
   #guard: WatchGuard | undefined;
   /** The store's revision when the test began. */
   base: Revision = 0n;
@@ -59,7 +60,16 @@ export class Scene {
     return (await this.#guard?.violations()) ?? [];
   }
 
+  /** The same place, seen by a client of its own whose watches nobody judges: of many keys, or of keys outside. */
+  unjudged(): Scene {
+    const scene = new Scene(new EtcdClient(this.client.endpoint), this);
+    scene.base = this.base;
+    this.#others.push(scene);
+    return scene;
+  }
+
   leave(): void {
+    for (const other of this.#others) other.leave();
     for (const stream of this.#streams) stream.close();
     this.client.close();
   }

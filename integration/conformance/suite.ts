@@ -8,6 +8,8 @@ import type { TestFn } from 'ava';
 import { EtcdClient } from './client.ts';
 import { compactCases } from './compact.ts';
 import { kubernetesCases } from './kubernetes.ts';
+import { kubernetesCompactorCases } from './kubernetes-compactor.ts';
+import { kubernetesFlowCases } from './kubernetes-flows.ts';
 import { leaseCases } from './lease.ts';
 import { maintenanceCases } from './maintenance.ts';
 import { rangeCases } from './range.ts';
@@ -45,6 +47,8 @@ const suites: Readonly<Record<string, Cases>> = {
   'watch control': watchControlCases,
   lease: leaseCases,
   kubernetes: kubernetesCases,
+  'kubernetes flows': kubernetesFlowCases,
+  'kubernetes compactor': kubernetesCompactorCases,
   maintenance: maintenanceCases,
 };
 
