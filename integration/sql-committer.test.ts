@@ -177,6 +177,24 @@ for (const engine of engines) {
     t.is((await store.range(rangeRequest('a'), soon())).count, 0);
   });
 
+  test(`${engine}: a lease revoked while it is taken over takes the put along`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    let asked = 0;
+    await using store = await openTestStore(database, {
+      // It is there when the put asks, and gone when the store has noted it.
+      findLease: async () => (asked++ === 0 ? { ttlSeconds: 60, remainingSeconds: 50 } : undefined),
+    });
+    await t.throwsAsync(() => store.txn(txn([], [op.put('a', '1', { lease: 5n })]), soon()), {
+      message: 'etcdserver: requested lease not found',
+    });
+    t.deepEqual((await store.leaseLeases(soon())).leases, []);
+    t.is((await store.range(rangeRequest('a'), soon())).count, 0);
+  });
+
   test(`${engine}: two gateways on one database never lose an update nor skip a revision`, async (t) => {
     await using database = await disposable(engine);
     if (database === undefined) {
