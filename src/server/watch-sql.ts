@@ -106,11 +106,21 @@ export class SqlWatch {
   }
 
   async #pump(): Promise<void> {
-    for await (const batch of this.#options.watch) {
-      if (!this.#live) return;
-      if (batch.events.length > 0) await this.#deliver(batch);
-      else await this.#marked(batch);
+    const batches = this.#options.watch[Symbol.asyncIterator]();
+    try {
+      while (await this.#pass(batches));
+    } finally {
+      await batches.return?.();
     }
+  }
+
+  /** A function of its own, so that nothing of a batch is held while its watch waits for the next one. */
+  async #pass(batches: AsyncIterator<WatchBatch>): Promise<boolean> {
+    const { done, value: batch } = await batches.next();
+    if (done === true || !this.#live) return false;
+    if (batch.events.length > 0) await this.#deliver(batch);
+    else await this.#marked(batch);
+    return true;
   }
 
   async #deliver({ events, revision }: WatchBatch): Promise<void> {

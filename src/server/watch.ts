@@ -27,6 +27,7 @@ import { createHeaders, currentHeader, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
 import { EtcdLeg } from './watch-etcd.ts';
 import { StreamOutlet, type WatchOutlet } from './watch-outlet.ts';
+import { StreamPace } from './watch-pace.ts';
 import { ProgressRound } from './watch-progress.ts';
 import { SqlWatch } from './watch-sql.ts';
 
@@ -49,6 +50,7 @@ class WatchSession {
   readonly #context: CallContext;
   readonly #stream: MessageStream;
   readonly #outlet: WatchOutlet;
+  readonly #pace = new StreamPace();
   readonly #failed = Promise.withResolvers<never>();
   readonly #owners = new Map<WatchId, Owner>();
   readonly #legs = new Map<Store, EtcdLeg>();
@@ -196,7 +198,7 @@ class WatchSession {
     }, createTimeoutMs);
     const register = async () => {
       const template = await this.#headers.of(store, abort.signal);
-      return { template, watch: await store.watch(request, abort.signal) };
+      return { template, watch: await store.watch(request, abort.signal, this.#pace.of(store)) };
     };
     try {
       return await Promise.race([register(), late.promise]);

@@ -62,6 +62,15 @@ export interface WatchBatch {
 }
 
 /**
+ * Turns to take what a watch has for its consumer: several watches with one consumer hold no more between them than it can be
+ * given. What is taken from memory and what is read from history wait apart, so that a slow read holds nobody else up.
+ */
+export interface WatchPace {
+  /** Resolves with what gives the turn back. */
+  turn(from: 'memory' | 'history'): Promise<() => void>;
+}
+
+/**
  * One watch on one store. Iterating yields batches for ever; it ends (without error) when the signal given to
  * `Store.watch` is aborted or the iterator is returned, and throws EtcdError `compacted` with its `compactRevision`
  * when history the watch needs is gone. A store that cannot be reached for a while makes the iteration wait, not end.
@@ -151,7 +160,7 @@ export interface Store extends AsyncDisposable {
    */
   txn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse>;
   /** Resolves when the watch is registered: no event above `createdRevision` is missed. */
-  watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch>;
+  watch(request: WatchCreateRequest, signal: AbortSignal, pace?: WatchPace): Promise<Watch>;
   /** @throws EtcdError compacted (at or below the compact revision), futureRevision. */
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse>;
   /** @throws EtcdError leaseExists. */

@@ -38,7 +38,7 @@ test('answers are complete, whole and bounded, or refused', (t) => {
       }
       for (let after = 0n; after <= log.revision; after++) {
         for (const range of [everything, prefixRange(Buffer.from('b'))]) {
-          const answer = ring.read({ range, after, eventsMax });
+          const answer = ring.read({ range, after, eventsMax, bytesMax: 1024 * 1024 });
           if (after < ring.floor) {
             if (answer !== undefined) return false;
             continue;
@@ -76,9 +76,15 @@ test('slots of dropped events are reclaimed', (t) => {
   t.is(ring.size, 100);
   t.is(ring.through, 5001n);
   t.is(ring.floor, 4901n);
-  t.is(ring.read({ range: everything, after: 4901n, eventsMax: 1000 })!.events.length, 100);
+  t.is(
+    ring.read({ range: everything, after: 4901n, eventsMax: 1000, bytesMax: 1024 * 1024 })!.events.length,
+    100,
+  );
   ring.reset(6000n);
   t.is(ring.size, 0);
-  t.deepEqual(ring.read({ range: everything, after: 6000n, eventsMax: 10 }), { events: [], through: 6000n });
-  t.is(ring.read({ range: everything, after: 5999n, eventsMax: 10 }), undefined);
+  t.deepEqual(ring.read({ range: everything, after: 6000n, eventsMax: 10, bytesMax: 1 }), {
+    events: [],
+    through: 6000n,
+  });
+  t.is(ring.read({ range: everything, after: 5999n, eventsMax: 10, bytesMax: 1 }), undefined);
 });

@@ -68,23 +68,27 @@ export class EventRing {
   }
 
   /**
-   * Events of `range` above `after`, stopping at a revision's end after about `eventsMax` of them; `through` tells how
-   * far the answer is complete. Undefined when the ring does not reach back to `after`.
+   * Events of `range` above `after`, stopping at a revision's end after about `eventsMax` of them or `bytesMax`; `through`
+   * tells how far the answer is complete. Undefined when the ring does not reach back to `after`.
    */
   read(query: {
     readonly range: KeyRange;
     readonly after: Revision;
     readonly eventsMax: number;
+    readonly bytesMax: number;
   }): { readonly events: readonly Event[]; readonly through: Revision } | undefined {
     if (query.after < this.#floor) return undefined;
     const found: Event[] = [];
+    let bytes = 0;
     for (let index = this.#firstAbove(query.after); index < this.#events.length; index++) {
       const event = this.#events[index]!;
-      if (found.length >= query.eventsMax) {
+      if (found.length >= query.eventsMax || bytes >= query.bytesMax) {
         const before = this.#events[index - 1]!.kv.modRevision;
         if (event.kv.modRevision !== before) return { events: found, through: before };
       }
-      if (contains(query.range, event.kv.key)) found.push(event);
+      if (!contains(query.range, event.kv.key)) continue;
+      found.push(event);
+      bytes += eventBytes(event);
     }
     return { events: found, through: this.#through };
   }

@@ -10,9 +10,9 @@ import { selectLog, selectRevisions, type LogScope } from './log-statements.ts';
 import { bytes, int64 } from './row.ts';
 
 /** Values read in one chunk, about: the number of rows asked for follows the size of the rows seen lately. */
-const chunkBytesMax = 8 * 1024 * 1024;
+const chunkBytesMax = 4 * 1024 * 1024;
 /** Rows of a chunk however large they are. */
-const chunkRowsMin = 16;
+const chunkRowsMin = 4;
 /** What a row of a range is taken to weigh before any was seen: few rows at first, more once they are known to be small. */
 const initialRowBytes = 128 * 1024;
 /** Ranges whose rows' weight is remembered; the one asked for longest ago goes first. */

@@ -27,7 +27,7 @@ import type {
 } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Engine, Store, StoreStatus, Watch } from '../store.ts';
+import type { Engine, Store, StoreStatus, Watch, WatchPace } from '../store.ts';
 import { createChangeFeed, type ChangeFeed } from './change-feed.ts';
 import { createCommitter, type Committer } from './committer.ts';
 import { createCompactor, type Compactor } from './compactor.ts';
@@ -177,8 +177,8 @@ class DatabaseStore implements SqlStore {
     });
   }
 
-  watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch> {
-    return this.#answer(signal, () => retried(() => this.#hub.watch(request, signal)));
+  watch(request: WatchCreateRequest, signal: AbortSignal, pace?: WatchPace): Promise<Watch> {
+    return this.#answer(signal, () => retried(() => this.#hub.watch(request, signal, pace)));
   }
 
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {

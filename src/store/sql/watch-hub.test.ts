@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { EtcdError } from '../../etcd/errors.ts';
 import type { WatchCreateRequest } from '../../etcd/types.ts';
 import { silentLogger } from '../../lib/log.ts';
+import type { WatchPace } from '../store.ts';
 import {
   brokenGuarantees,
   FakeClock,
@@ -22,10 +23,10 @@ function setUp(t: ExecutionContext, ring = { eventsMax: 1000, bytesMax: 1024 * 1
   const clock = new FakeClock();
   const hub = createWatchHub({ reader: log, feed, clock, logger: silentLogger, ring });
   t.teardown(() => hub.close());
-  const watch = async (pattern: string, options: Partial<WatchCreateRequest> = {}) => {
+  const watch = async (pattern: string, options: Partial<WatchCreateRequest> = {}, pace?: WatchPace) => {
     const request = watchRequest(pattern, options);
     const abort = new AbortController();
-    const recorder = new Recorder(await hub.watch(request, abort.signal), request);
+    const recorder = new Recorder(await hub.watch(request, abort.signal, pace), request);
     return { recorder, abort };
   };
   return { log, feed, clock, hub, watch };
@@ -240,4 +241,58 @@ test('an outage of the log makes a watcher wait, not end', async (t) => {
   await drain(recorder);
   t.deepEqual(brokenGuarantees(recorder, log.events), []);
   t.is(recorder.events.length, 4);
+});
+
+test('what has left the ring is not kept for a watcher that does not take it', async (t) => {
+  const { log, feed, hub, watch } = setUp(t, { eventsMax: 10, bytesMax: 1024 * 1024 });
+  const [still, other] = [await watch('/a/*'), await watch('/a/*')];
+  for (let n = 0; n < 30; n++) {
+    log.commit(`/a/${n}`);
+    feed.publish();
+    await drain(other.recorder);
+  }
+  t.deepEqual(hub.counts(), { synced: 1, behind: 1 });
+  await drain(still.recorder);
+  for (const { recorder } of [still, other]) t.is(recorder.events.length, 30);
+  t.deepEqual(brokenGuarantees(still.recorder, log.events), []);
+  t.deepEqual(hub.counts(), { synced: 2, behind: 0 });
+});
+
+test('history from the ring comes in pieces of bounded size', async (t) => {
+  const { log, feed, watch } = setUp(t, { eventsMax: 1000, bytesMax: 64 * 1024 * 1024 });
+  await watch('/b/*');
+  for (let n = 0; n < 10; n++) log.commit({ key: `/a/${n}`, value: 'x'.repeat(1024 * 1024) });
+  feed.publish();
+  const { recorder } = await watch('/a/*', { startRevision: 2n });
+  await drain(recorder);
+  t.deepEqual(
+    recorder.batches.map(({ events }) => events.length),
+    [4, 4, 2],
+  );
+  t.deepEqual(log.reads, []);
+});
+
+test('a watcher takes nothing before its turn, and gives the turn back when it asks for more', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const turns: (() => void)[] = [];
+  const given: string[] = [];
+  const pace: WatchPace = {
+    turn: (from) =>
+      new Promise((resolve) => {
+        turns.push(() => resolve(() => void given.push(from)));
+      }),
+  };
+  const { recorder } = await watch('/a/*', {}, pace);
+  log.commit('/a/1');
+  feed.publish();
+  await drain(recorder);
+  log.commit('/a/2');
+  feed.publish();
+  t.deepEqual(recorder.batches, []);
+  turns.shift()!();
+  await until(() => recorder.batches.length === 1);
+  t.deepEqual(recorder.keys, ['/a/1@2', '/a/2@3'], 'all that came meanwhile');
+  t.deepEqual(given, []);
+  recorder.pull();
+  t.deepEqual(given, ['memory']);
 });

@@ -8,7 +8,7 @@ import { keyRange } from '../../etcd/range.ts';
 import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Watch } from '../store.ts';
+import type { Watch, WatchPace } from '../store.ts';
 import type { ChangeFeed, FeedBatch, FeedListener } from './change-feed.ts';
 import { eventBytes, EventRing } from './event-ring.ts';
 import { InterestIndex, type Interest } from './interest-index.ts';
@@ -32,10 +32,11 @@ export interface WatcherCounts {
 export interface WatchHub {
   /**
    * Registers a watch; it ends with `signal`. The revision is read from the database, so that a watch from 0 gets
-   * nothing that was acknowledged before the call and everything acknowledged after it.
+   * nothing that was acknowledged before the call and everything acknowledged after it. Without `pace` its consumer takes
+   * whatever there is.
    * @throws EtcdError stopped when the hub is closed; what the reader throws when the database cannot be read.
    */
-  watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch>;
+  watch(request: WatchCreateRequest, signal: AbortSignal, pace?: WatchPace): Promise<Watch>;
   counts(): WatcherCounts;
   /** Every iteration throws EtcdError stopped. */
   close(): void;
@@ -55,6 +56,9 @@ export function createWatchHub(options: WatchHubOptions): WatchHub {
   return new FeedWatchHub(options);
 }
 
+/** For a consumer that has nothing to share. */
+const atOnce: WatchPace = { turn: () => Promise.resolve(() => undefined) };
+
 class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   readonly clock: Clock;
   readonly ring: EventRing;
@@ -66,6 +70,8 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   readonly #watchers = new Map<Watcher, () => void>();
   readonly #index = new InterestIndex<Watcher>();
   readonly #stripped = new WeakMap<Event, Event>();
+  /** Have something queued; those whose oldest event came first are first. */
+  readonly #holding = new Set<Watcher>();
   /** Asked for progress, and the question has not gone to the feed yet. */
   #progressAskers = new Set<Watcher>();
   #progressAsked = false;
@@ -86,7 +92,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     return this.#feed.applied;
   }
 
-  async watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch> {
+  async watch(request: WatchCreateRequest, signal: AbortSignal, pace = atOnce): Promise<Watch> {
     signal.throwIfAborted();
     const { revision, compactRevision } = await this.#revisions();
     // From here on synchronous: what the feed publishes next finds the watcher registered.
@@ -104,6 +110,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       request,
       createdRevision: revision,
       nextRevision: startRevision === 0n ? revision + 1n : startRevision,
+      pace,
     });
     const onAbort = () => watcher.end();
     signal.addEventListener('abort', onAbort, { once: true });
@@ -132,6 +139,8 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   // What the feed calls.
 
   publish(batch: FeedBatch): void {
+    // What is queued lives in the ring too; what has left the ring is not kept for those who have not taken it since.
+    for (const watcher of this.#holding) if (!watcher.letGo(this.ring.floor)) break;
     this.ring.append(batch.events, batch.through);
     const due = new Map<Interest<Watcher>, Event[]>();
     for (const event of batch.events) {
@@ -180,6 +189,14 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     return stripped;
   }
 
+  holds(watcher: Watcher): void {
+    this.#holding.add(watcher);
+  }
+
+  holdsNothing(watcher: Watcher): void {
+    this.#holding.delete(watcher);
+  }
+
   askProgress(watcher: Watcher): void {
     this.#progressAskers.add(watcher);
     if (this.#progressAsked) return;
@@ -193,6 +210,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     this.#watchers.delete(watcher);
     this.#index.delete(watcher.range, watcher);
     this.#progressAskers.delete(watcher);
+    this.#holding.delete(watcher);
     if (this.#watchers.size === 0 && !this.#closed) void this.#stopFeedLater();
   }
 

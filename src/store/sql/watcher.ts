@@ -11,15 +11,16 @@ import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { InvariantError } from '../../lib/invariant.ts';
-import type { Watch, WatchBatch } from '../store.ts';
+import type { Watch, WatchBatch, WatchPace } from '../store.ts';
 import type { EventRing } from './event-ring.ts';
 import type { LogQuery } from './log-reader.ts';
 
 /** A consumer that leaves more than this untaken falls behind; a single batch may be larger. */
 const queueEventsMax = 1024;
 const queueBytesMax = 2 * 1024 * 1024;
-/** Events taken from history at once. */
+/** Events taken from history at once, and their size, about. */
 const catchUpEventsMax = 1024;
+const catchUpBytesMax = 4 * 1024 * 1024;
 const retryFirstMs = 50;
 const retryMaxMs = 2000;
 
@@ -47,6 +48,10 @@ export interface WatcherHost {
   /** The same event without prevKv; always the same object for the same event. */
   withoutPrevKv(event: Event): Event;
   askProgress(watcher: Watcher): void;
+  /** The watcher's queue is no longer empty. */
+  holds(watcher: Watcher): void;
+  /** The watcher's queue is empty again. */
+  holdsNothing(watcher: Watcher): void;
   leave(watcher: Watcher): void;
   historyFailed(error: unknown): void;
 }
@@ -58,6 +63,7 @@ export interface WatcherOptions {
   readonly createdRevision: Revision;
   /** The first revision that it is about. */
   readonly nextRevision: Revision;
+  readonly pace: WatchPace;
 }
 
 /** A watch and its only iterator. */
@@ -70,7 +76,12 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   readonly #backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
   #state: WatcherState;
   #position: Revision;
+  readonly #pace: WatchPace;
+  /** Gives back the turn in which what its consumer deals with was taken. */
+  #endTurn: (() => void) | undefined;
   #queue: WatchBatch[] = [];
+  /** Everything at or below has been taken; of use while something is queued. */
+  #queuedAfter: Revision = 0n;
   #queuedEvents = 0;
   #queuedBytes = 0;
   #markDue = false;
@@ -82,6 +93,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#host = options.host;
     this.range = options.range;
     this.#request = options.request;
+    this.#pace = options.pace;
     this.createdRevision = options.createdRevision;
     this.#firstRevision = options.nextRevision;
     this.#position = options.nextRevision - 1n;
@@ -126,16 +138,30 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     const isFull =
       this.#queuedEvents + events.length > queueEventsMax ||
       this.#queuedBytes + publication.bytes > queueBytesMax;
+    const after = publication.after > this.#position ? publication.after : this.#position;
     if (isFull && this.#queue.length > 0) {
       this.#state = 'behind';
-      if (publication.after > this.#position) this.#position = publication.after;
+      this.#position = after;
       return;
+    }
+    if (this.#queue.length === 0) {
+      this.#queuedAfter = after;
+      this.#host.holds(this);
     }
     // As etcd does for a watch that is up to date, not the end of the publication: others may have written the rest.
     this.#queue.push({ events, revision: events.at(-1)!.kv.modRevision });
     this.#queuedEvents += events.length;
     this.#queuedBytes += publication.bytes;
     this.#signal();
+  }
+
+  /** Leaves what is queued to history when it reaches back to `floor`, which memory no longer does. False: it does not. */
+  letGo(floor: Revision): boolean {
+    if (this.#queuedAfter >= floor) return false;
+    this.#state = 'behind';
+    this.#position = this.#queuedAfter;
+    this.#clear();
+    return true;
   }
 
   /**
@@ -146,7 +172,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
     this.#failure = failure;
-    if (failure?.reason !== 'compacted') this.#queue = [];
+    if (failure?.reason !== 'compacted') this.#clear();
     this.#reading?.abort();
     this.#host.leave(this);
     this.#signal();
@@ -154,8 +180,15 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
 
   /** For one caller at a time. */
   async next(): Promise<IteratorResult<WatchBatch, undefined>> {
+    this.#giveBack();
     for (;;) {
-      if (this.#queue.length > 0) return { done: false, value: this.#take() };
+      if (this.#queue.length > 0) {
+        this.#endTurn = await this.#pace.turn('memory');
+        const batch = this.#take();
+        if (batch !== undefined) return { done: false, value: batch };
+        this.#giveBack();
+        continue;
+      }
       if (this.#failure !== undefined) {
         const failure = this.#failure;
         this.#failure = undefined;
@@ -163,8 +196,10 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
       }
       if (this.#state === 'ended') return { done: true, value: undefined };
       if (this.#state === 'behind') {
+        this.#endTurn = await this.#pace.turn('history');
         const batch = await this.#catchUp();
         if (batch !== undefined) return { done: false, value: batch };
+        this.#giveBack();
         continue;
       }
       if (this.#markDue) {
@@ -179,7 +214,13 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
 
   return(): Promise<IteratorResult<WatchBatch, undefined>> {
     this.end();
+    this.#giveBack();
     return Promise.resolve({ done: true, value: undefined });
+  }
+
+  #giveBack(): void {
+    this.#endTurn?.();
+    this.#endTurn = undefined;
   }
 
   #signal(): void {
@@ -188,19 +229,30 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     wake?.();
   }
 
-  /** All that is queued, as one batch. */
-  #take(): WatchBatch {
+  /** All that is queued, as one batch; undefined when that is nothing any more. */
+  #take(): WatchBatch | undefined {
     const queue = this.#queue;
+    this.#clear();
+    if (queue.length <= 1) return queue[0];
+    return { events: queue.flatMap((batch) => batch.events), revision: queue.at(-1)!.revision };
+  }
+
+  #clear(): void {
     this.#queue = [];
     this.#queuedEvents = 0;
     this.#queuedBytes = 0;
-    if (queue.length === 1) return queue[0]!;
-    return { events: queue.flatMap((batch) => batch.events), revision: queue.at(-1)!.revision };
+    this.#host.holdsNothing(this);
   }
 
   /** One step towards the feed. Returns what was found on the way, if any. */
   async #catchUp(): Promise<WatchBatch | undefined> {
-    const query = { range: this.range, after: this.#position, eventsMax: catchUpEventsMax };
+    if (this.state !== 'behind') return undefined;
+    const query = {
+      range: this.range,
+      after: this.#position,
+      eventsMax: catchUpEventsMax,
+      bytesMax: catchUpBytesMax,
+    };
     const chunk =
       this.#position >= this.#host.applied
         ? { events: [], through: this.#position }

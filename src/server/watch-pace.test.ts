@@ -1,0 +1,54 @@
+// How many watches of one stream may hold something at a time.
+
+import test from 'ava';
+import type { Store } from '../store/store.ts';
+import { StreamPace } from './watch-pace.ts';
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+function setUp() {
+  const pace = new StreamPace();
+  const holders: string[] = [];
+  const ask = (name: string, store: Store, from: 'memory' | 'history') => {
+    const back = pace
+      .of(store)
+      .turn(from)
+      .then((release) => {
+        holders.push(name);
+        return release;
+      });
+    return async () => (await back)();
+  };
+  return { holders, ask };
+}
+
+const [one, other] = [{} as Store, {} as Store];
+
+test('what comes live is held by one watch at a time, in the order of asking', async (t) => {
+  const { holders, ask } = setUp();
+  const a = ask('a', one, 'memory');
+  const b = ask('b', other, 'memory');
+  ask('c', one, 'memory');
+  await turn();
+  t.deepEqual(holders, ['a']);
+  await a();
+  await a();
+  await turn();
+  t.deepEqual(holders, ['a', 'b'], 'a turn is given back once');
+  await b();
+  await turn();
+  t.deepEqual(holders, ['a', 'b', 'c']);
+});
+
+test('history is held by two watches of a store, and by others beside them', async (t) => {
+  const { holders, ask } = setUp();
+  const a = ask('a', one, 'history');
+  for (const name of ['b', 'c']) ask(name, one, 'history');
+  ask('d', other, 'history');
+  ask('e', one, 'memory');
+  await turn();
+  t.deepEqual(holders.toSorted(), ['a', 'b', 'd', 'e']);
+  await a();
+  await turn();
+  t.is(holders.at(-1), 'c');
+});

@@ -1,0 +1,43 @@
+// Turns of the SQL watches of one stream: what they have taken from their stores and the client has not is bounded by the
+// stream, however many watches it has. A few may hold history; of what comes live, one at a time.
+
+import type { Store, WatchPace } from '../store/store.ts';
+
+/** Watches of one stream and store that hold, or are reading, history. */
+const historyTurnsMax = 2;
+
+/** At most `max` turns at a time, given in the order they were asked for. */
+class Turns {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(max: number) {
+    this.#free = max;
+  }
+
+  async take(): Promise<() => void> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    let isBack = false;
+    return () => {
+      if (isBack) return;
+      isBack = true;
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free++;
+      else next();
+    };
+  }
+}
+
+/** The turns of one stream. */
+export class StreamPace {
+  readonly #memory = new Turns(1);
+  /** Apart for each store: one that is slow to read holds up its own only. */
+  readonly #history = new Map<Store, Turns>();
+
+  of(store: Store): WatchPace {
+    let history = this.#history.get(store);
+    if (history === undefined) this.#history.set(store, (history = new Turns(historyTurnsMax)));
+    return { turn: (from) => (from === 'memory' ? this.#memory : history).take() };
+  }
+}
