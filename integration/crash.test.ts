@@ -65,6 +65,7 @@ for (const engine of engines) {
     t.teardown(() => gateway.dispose());
     const client = new EtcdClient(gateway.endpoint);
     t.teardown(() => client.close());
+    const guard = await client.guard();
 
     const acknowledged = new Map<string, Revision>();
     const unknown = new Set<string>();
@@ -118,6 +119,7 @@ for (const engine of engines) {
       expected.map(({ revision }) => revision),
       Array.from({ length: expected.length }, (_, index) => BigInt(index + 2)),
     );
+    t.deepEqual(await guard.violations(), []);
     t.log(`${acknowledged.size} acknowledged, ${unknown.size} with an unknown outcome`);
   });
 }

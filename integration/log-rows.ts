@@ -30,6 +30,7 @@ export class LogWriter {
   readonly #statements: ReturnType<typeof writeStatements>;
   readonly #live: Map<string, KeyValue>;
   readonly history: Event[];
+  compactRevision: Revision = 0n;
 
   constructor(driver: Driver, dialect: Dialect, shared?: LogWriter) {
     this.#driver = driver;
@@ -64,11 +65,20 @@ export class LogWriter {
     });
   }
 
-  /** Moves the compact revision, and drops superseded rows below it when told so. */
+  /** Moves the compact revision, and drops the rows that a newer one at or below it has superseded when told so. */
   async compact(revision: Revision, sweep: 'sweep' | 'keep'): Promise<void> {
     const run = (text: string, ...params: SqlValue[]) => this.#driver.query({ name: 'test', text }, params);
     await run('UPDATE switchyard_meta SET compact_revision = ? WHERE id = 1', revision);
-    if (sweep === 'sweep') await run('DELETE FROM switchyard_log WHERE mod_revision < ?', revision);
+    this.compactRevision = revision;
+    if (sweep === 'keep') return;
+    const newest = new Map<string, Event>();
+    for (const event of this.history.filter(({ kv }) => kv.modRevision <= revision)) {
+      const superseded = newest.get(event.kv.key.toString());
+      newest.set(event.kv.key.toString(), event);
+      if (superseded === undefined) continue;
+      const { key, modRevision } = superseded.kv;
+      await run('DELETE FROM switchyard_log WHERE mod_revision = ? AND k = ?', modRevision, key);
+    }
   }
 
   #event({ key: name, value }: Write, revision: Revision): Event {

@@ -5,6 +5,7 @@ import { SqlFault, type Dialect } from '../src/dialect/dialect.ts';
 import { EtcdError } from '../src/etcd/errors.ts';
 import type { Compare, Revision, RequestOp } from '../src/etcd/types.ts';
 import type { Store } from '../src/store/store.ts';
+import { guardOf } from './guarantees/guard.ts';
 import { privateDatabaseServer, testDatabase, type SqlEngine } from './servers/index.ts';
 import { fromKey, op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
@@ -130,7 +131,9 @@ for (const engine of engines) {
     }
     const stop = new AbortController();
     const before = await store.range(rangeRequest('x'), soon());
-    const watch = await store.watch(
+    const guard = await guardOf(store);
+    const watch = await guard.record(
+      store,
       watchRequest('many/', { rangeEnd: 'many0', startRevision: before.header.revision + 1n, prevKv: true }),
       stop.signal,
     );
@@ -145,6 +148,7 @@ for (const engine of engines) {
       );
       break;
     }
+    t.deepEqual(await guard.violations(), []);
     stop.abort();
   });
 

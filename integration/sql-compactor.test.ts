@@ -8,6 +8,7 @@ import { silentLogger } from '../src/lib/log.ts';
 import { createCompactor } from '../src/store/sql/compactor.ts';
 import { bytes, int64 } from '../src/store/sql/row.ts';
 import { endOf, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
+import { guardOf } from './guarantees/guard.ts';
 import { testDatabase, waitFor, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
@@ -140,7 +141,9 @@ onEach('a deletion at the compact revision can still be watched, as in etcd', as
   const last = await on.fill([[op.put('a')], [op.put('b')], [op.delete('a')], [op.put('b')]]);
   await using store = await on.open();
   await store.compact({ revision: last - 1n, physical: true }, soon());
-  const watch = await store.watch(watchRequest('a', { startRevision: last - 1n, prevKv: true }), soon());
+  const guard = await guardOf(store, last - 2n);
+  const request = watchRequest('a', { startRevision: last - 1n, prevKv: true });
+  const watch = await guard.record(store, request, soon());
   for await (const { events } of watch) {
     if (events.length === 0) continue;
     t.is(events.length, 1);
@@ -148,6 +151,7 @@ onEach('a deletion at the compact revision can still be watched, as in etcd', as
     t.is(events[0]!.prevKv, undefined);
     break;
   }
+  t.deepEqual(await guard.violations(), []);
   t.is((await store.range(rangeRequest('a', { revision: last - 1n }), soon())).count, 0);
 });
 

@@ -4,6 +4,7 @@ import test from 'ava';
 import type { Dialect, Driver } from '../src/dialect/dialect.ts';
 import { ensureSchema } from '../src/store/sql/schema.ts';
 import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { guardOf } from './guarantees/guard.ts';
 import { testDatabase, waitFor, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
@@ -90,10 +91,11 @@ for (const engine of engines) {
     const driver = dialect.open({ url: database.url, pool });
     try {
       const request = watchRequest('', { rangeEnd: '\0', startRevision: 1n });
+      const guards = await Promise.all(stores.map((store) => guardOf(store)));
       const seen = await Promise.all(
-        stores.map(async (store) => ({
+        stores.map(async (store, index) => ({
           keys: [] as string[],
-          watch: await store.watch(request, soon()),
+          watch: await guards[index]!.record(store, request, soon()),
         })),
       );
       const ended = seen.map(async ({ keys, watch }) => {
@@ -103,6 +105,7 @@ for (const engine of engines) {
         await stores[0].txn(txnRequest({ success: [op.put(key, 'v')] }), soon());
       }
       await waitFor(() => seen.every(({ keys }) => keys.length === 4), { what: 'both watches to see all' });
+      for (const guard of guards) t.deepEqual(await guard.violations(), []);
       // As in a replica that had not got the last two when it took over.
       await driver.transaction('write', async (session) => {
         await session.query(statement('DELETE FROM switchyard_log WHERE mod_revision > 3'), []);
@@ -116,7 +119,9 @@ for (const engine of engines) {
         t.true(list.header.revision > 5n);
         const put = await store.txn(txnRequest({ success: [op.put('e', 'v')] }), soon());
         t.is(put.header.revision, list.header.revision + 1n);
-        const watch = await store.watch({ ...request, startRevision: put.header.revision }, soon());
+        const guard = await guardOf(store, put.header.revision - 1n);
+        const again = { ...request, startRevision: put.header.revision };
+        const watch = await guard.record(store, again, soon());
         for await (const { events } of watch) {
           t.deepEqual(
             events.map(({ kv }) => kv.modRevision),
@@ -124,6 +129,7 @@ for (const engine of engines) {
           );
           break;
         }
+        t.deepEqual(await guard.violations(), []);
       }
     } finally {
       await driver.close();

@@ -9,6 +9,7 @@ import { createCommitter } from '../src/store/sql/committer.ts';
 import { createLessor, type FindLease } from '../src/store/sql/lessor.ts';
 import { FakeClock } from '../src/store/sql/watch-fakes.ts';
 import { fromKey, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
+import { guardOf } from './guarantees/guard.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
@@ -70,10 +71,13 @@ async function opened(engine: SqlEngine) {
     async history(startRevision: Revision, least: number) {
       const seen: Event[] = [];
       const request = watchRequest('\0', { rangeEnd: fromKey, startRevision });
-      for await (const { events } of await store.watch(request, soon())) {
+      const guard = await guardOf(store, startRevision - 1n);
+      for await (const { events } of await guard.record(store, request, soon())) {
         seen.push(...events);
         if (seen.length >= least) break;
       }
+      const broken = await guard.violations();
+      if (broken.length > 0) throw new Error(broken.join('\n'));
       return seen;
     },
     async [Symbol.asyncDispose]() {

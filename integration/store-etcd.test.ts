@@ -11,6 +11,7 @@ import { silentLogger } from '../src/lib/log.ts';
 import { openEtcdStore, type EtcdStore } from '../src/store/etcd/etcd-store.ts';
 import { RawStatusError, type BackendTls, type Watch } from '../src/store/store.ts';
 import { endOf, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
+import { guardOf } from './guarantees/guard.ts';
 import { createCertificates } from './servers/certificates.ts';
 import { skipped } from './servers/database.ts';
 import { freePort, tempFolder, testEtcd, waitFor, type TestEtcd } from './servers/index.ts';
@@ -145,13 +146,15 @@ test('a watch gives history, then the present, then progress', async (t) => {
   const { header } = await put(store, 'watch/a', '1');
   const abort = new AbortController();
   const request = watchRequest('watch/', { rangeEnd: endOf('watch/'), startRevision: header.revision });
-  const watch = await store.watch(request, abort.signal);
+  const guard = await guardOf(store, header.revision - 1n);
+  const watch = await guard.record(store, request, abort.signal);
   t.true(watch.createdRevision >= header.revision);
   await put(store, 'watch/b', '2');
   const last = await put(store, 'elsewhere', 'x');
   watch.requestProgress();
   const events = await read(watch, (_, revision) => revision >= last.header.revision);
   t.deepEqual(events, ['put watch/a=1', 'put watch/b=2']);
+  t.deepEqual(await guard.violations(), []);
 });
 
 test('a watch ends without error when aborted, and with compacted when history is gone', async (t) => {
@@ -183,7 +186,8 @@ test('an etcd that is killed: Unavailable soon, and all well when it is back', a
   const store = open(t, server.endpoint);
   await put(store, 'a', '1');
   const abort = new AbortController();
-  const watch = await store.watch(watchRequest('a'), abort.signal);
+  const guard = await guardOf(store);
+  const watch = await guard.record(store, watchRequest('a'), abort.signal);
   const events = read(watch, (all) => all.length === 2);
   await put(store, 'a', '2');
   await server.kill();
@@ -198,6 +202,7 @@ test('an etcd that is killed: Unavailable soon, and all well when it is back', a
   });
   await put(store, 'a', '3');
   t.deepEqual(await events, ['put a=2', 'put a=3']);
+  t.deepEqual(await guard.violations(), []);
 });
 
 test('an etcd that hangs is given up', async (t) => {

@@ -8,6 +8,7 @@ import { connect as connectTls } from 'node:tls';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { decodeRangeResponse, encodeRangeRequest } from '../src/etcd/codec/kv.ts';
+import { prefixRange } from '../src/etcd/range.ts';
 import { EtcdClient } from './conformance/client.ts';
 import { endOf, op, rangeRequest } from './conformance/requests.ts';
 import { failure } from './conformance/scene.ts';
@@ -100,6 +101,7 @@ test('pings are permitted, far more often than clients of etcd send them', async
 
 test(`${streamsMany} watch streams on one connection`, async (t) => {
   const etcd = client(t, shared.endpoint);
+  const guard = await etcd.guard(prefixRange(Buffer.from('streams/')));
   const streams = Array.from({ length: streamsMany }, () => etcd.watchStream());
   const created = await Promise.all(streams.map((stream, index) => stream.create(`streams/${index % 10}`)));
   t.true(created.every((answer) => answer.created && answer.watchId === 0n));
@@ -107,6 +109,7 @@ test(`${streamsMany} watch streams on one connection`, async (t) => {
   const events = await Promise.all(streams.map((stream) => stream.events(1, 60_000)));
   t.true(events.every(([event], index) => event?.kv.key.toString() === `streams/${index % 10}`));
   t.is((await etcd.range('streams/0')).count, 1);
+  t.deepEqual(await guard.violations(), []);
   for (const stream of streams) stream.close();
   await waitFor(async () => /switchyard_\S*stream\S*\{[^}]*Watch[^}]*\} 0$/m.test(await metrics()), {
     what: 'the streams to be gone from the metrics',
@@ -120,12 +123,14 @@ async function metrics(): Promise<string> {
 
 test('many watches on one stream', async (t) => {
   const etcd = client(t, shared.endpoint);
+  const guard = await etcd.guard(prefixRange(Buffer.from('watches/')));
   const stream = etcd.watchStream();
   for (let index = 0; index < 500; index++) {
     t.is((await stream.create(`watches/${index}`)).watchId, BigInt(index));
   }
   await etcd.put('watches/499', 'x');
   t.is((await stream.next()).watchId, 499n);
+  t.deepEqual(await guard.violations(), []);
   stream.close();
 });
 

@@ -79,7 +79,14 @@ export class EtcdClient {
   }
 
   /** Any RPC of one request and one response, in bytes. `method`: `KV/Range`, or a whole path. @throws RpcError */
-  unary(method: string, request: Buffer): Promise<Buffer> {
+  async unary(method: string, request: Buffer): Promise<Buffer> {
+    await this.#guard?.asking(method);
+    const response = await this.#call(method, request);
+    this.#guard?.answered(method, request, response);
+    return response;
+  }
+
+  #call(method: string, request: Buffer): Promise<Buffer> {
     const path = method.startsWith('/') ? method : `/etcdserverpb.${method}`;
     const deadline = Date.now() + callMsMax;
     return new Promise((resolve, reject) => {
@@ -102,37 +109,22 @@ export class EtcdClient {
   }
 
   async put(...request: Parameters<typeof putRequest>) {
-    const put = putRequest(...request);
-    const message = encode(put, writePutRequest);
-    const response = readPutResponse(new WireReader(await this.unary('KV/Put', message)));
-    const { revision } = response.header;
-    this.#guard?.acknowledged(revision, [{ type: 'put', request: put }], [{ type: 'put', response }]);
-    return response;
+    const message = encode(putRequest(...request), writePutRequest);
+    return readPutResponse(new WireReader(await this.unary('KV/Put', message)));
   }
 
   async delete(...request: Parameters<typeof deleteRequest>) {
-    const deletion = deleteRequest(...request);
-    const message = encode(deletion, writeDeleteRangeRequest);
-    const response = readDeleteRangeResponse(new WireReader(await this.unary('KV/DeleteRange', message)));
-    const type = 'deleteRange';
-    this.#guard?.acknowledged(response.header.revision, [{ type, request: deletion }], [{ type, response }]);
-    return response;
+    const message = encode(deleteRequest(...request), writeDeleteRangeRequest);
+    return readDeleteRangeResponse(new WireReader(await this.unary('KV/DeleteRange', message)));
   }
 
   async txn(request: Partial<TxnRequest>) {
-    const txn = txnRequest(request);
-    const response = decodeTxnResponse(await this.unary('KV/Txn', encodeTxnRequest(txn)));
-    const { header, succeeded, responses } = response;
-    this.#guard?.acknowledged(header.revision, succeeded ? txn.success : txn.failure, responses);
-    return response;
+    return decodeTxnResponse(await this.unary('KV/Txn', encodeTxnRequest(txnRequest(request))));
   }
 
   async compact(revision: bigint, mode: 'logical' | 'physical' = 'logical') {
-    await this.#guard?.compacting();
     const message = encodeCompactionRequest({ revision, physical: mode === 'physical' });
-    const response = decodeCompactionResponse(await this.unary('KV/Compact', message));
-    this.#guard?.compacted(revision);
-    return response;
+    return decodeCompactionResponse(await this.unary('KV/Compact', message));
   }
 
   /** Id 0: the server chooses. */
@@ -152,6 +144,20 @@ export class EtcdClient {
 
   async leases() {
     return lease.decodeLeaseLeasesResponse(await this.unary('Lease/LeaseLeases', noBytes));
+  }
+
+  /** The answers to one request, each as it is asked for; who leaves early cancels the call. @throws RpcError */
+  async *serverStream(method: string, request: Buffer): AsyncGenerator<Buffer, void, void> {
+    const path = `/etcdserverpb.${method}`;
+    const deadline = Date.now() + callMsMax;
+    const call = this.#client.makeServerStreamRequest(path, identity, identity, request, { deadline });
+    try {
+      for await (const message of call) yield message as Buffer;
+    } catch (error) {
+      throw new RpcError(error as ServiceError);
+    } finally {
+      call.cancel();
+    }
   }
 
   /** A beat for each of `ids` over one stream that is then half-closed; the answers in their order once it has ended. */

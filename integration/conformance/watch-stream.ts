@@ -29,8 +29,8 @@ export class WatchStream {
     metadata.set('hasleader', 'true');
     this.#call = client.makeBidiStreamRequest('/etcdserverpb.Watch/Watch', identity, identity, metadata);
     this.#call.on('data', (message: Buffer) => {
+      recording?.answered(message);
       const response = decodeWatchResponse(message);
-      recording?.answered(response);
       if (this.onResponse === undefined) this.#responses.push(response);
       else this.onResponse(response);
       this.#wake();

@@ -1,11 +1,13 @@
 // Watches every watch of a test: records streams and writes, rebuilds the history from reads, and tells what was broken. One
 // for each client and range of keys.
 
+import { decodeCompactionRequest } from '../../src/etcd/codec/kv.ts';
 import { keyRange, type KeyRange } from '../../src/etcd/range.ts';
 import { rangeRequest } from '../../src/etcd/requests.ts';
-import type { RequestOp, ResponseOp, Revision, WatchCreateRequest } from '../../src/etcd/types.ts';
-import type { Watch, WatchBatch } from '../../src/store/store.ts';
-import { effectsOf, HistoryReader, type Acknowledged, type Read } from './history.ts';
+import type { Revision, WatchCreateRequest } from '../../src/etcd/types.ts';
+import type { Store, Watch, WatchBatch } from '../../src/store/store.ts';
+import { acknowledgedBy, type Acknowledged } from './acknowledged.ts';
+import { HistoryReader, type Read } from './history.ts';
 import { readStream, StreamRecording, type RecordedResponse, type RecordedWatch } from './recording.ts';
 import { brokenGuarantees } from './validators.ts';
 
@@ -13,6 +15,8 @@ const allKeys = keyRange(Buffer.from([0]), Buffer.from([0]));
 /** As clients do: a progress request is dropped while a watch catches up. */
 const progressRepeatMs = 100;
 const progressMsMax = 20_000;
+/** A read of history that takes longer has failed. */
+const readMsMax = 60_000;
 
 /** A stream that can still be asked. */
 export interface OpenStream {
@@ -41,10 +45,13 @@ export class WatchGuard {
     this.#history = new HistoryReader(read, range, after);
   }
 
-  /** Looks at `range` from now on; what watches tell of earlier revisions is compared with nothing. */
-  static async open(read: Read, range: KeyRange = allKeys): Promise<WatchGuard> {
+  /**
+   * Looks at `range` after this revision; if none is given, from now on. What watches tell of the time before is compared
+   * with nothing.
+   */
+  static async open(read: Read, range: KeyRange = allKeys, after?: Revision): Promise<WatchGuard> {
     const probe = rangeRequest(range.start, { countOnly: true });
-    return new WatchGuard(read, range, (await read(probe)).header.revision);
+    return new WatchGuard(read, range, after ?? (await read(probe)).header.revision);
   }
 
   /** Opens a stream that writes what goes over it into the recording. */
@@ -56,8 +63,13 @@ export class WatchGuard {
   }
 
   /** The watch of a store, recorded while it is read. */
-  record(watch: Watch, request: WatchCreateRequest): Watch {
+  async record(
+    store: Pick<Store, 'watch'>,
+    request: WatchCreateRequest,
+    signal: AbortSignal,
+  ): Promise<Watch> {
     const responses: RecordedResponse[] = [];
+    const watch = await store.watch(request, signal);
     const { createdRevision } = watch;
     this.#watches.push({
       request,
@@ -76,20 +88,21 @@ export class WatchGuard {
     };
   }
 
-  /** A write of the client, when it is answered. */
-  acknowledged(revision: Revision, ops: readonly RequestOp[], responses: readonly ResponseOp[]): void {
-    if (revision > this.#knownRevision) this.#knownRevision = revision;
-    const effects = effectsOf(ops, responses);
-    if (effects.length > 0) this.#acknowledged.push({ revision, effects });
+  /** To be called before each call of the client: history is read while it is there. */
+  async asking(method: string): Promise<void> {
+    if (method === 'KV/Compact') await this.#history.readOn();
   }
 
-  /** To be called before history is compacted, while it can be read. */
-  async compacting(): Promise<void> {
-    await this.#history.readOn();
-  }
-
-  compacted(revision: Revision): void {
-    if (revision > this.#compactRevision) this.#compactRevision = revision;
+  /** To be called with each call of the client that was answered: `KV/Put` with its two messages. */
+  answered(method: string, request: Buffer, response: Buffer): void {
+    if (method === 'KV/Compact') {
+      const { revision } = decodeCompactionRequest(request);
+      if (revision > this.#compactRevision) this.#compactRevision = revision;
+    }
+    const write = acknowledgedBy(method, request, response);
+    if (write === undefined) return;
+    if (write.revision > this.#knownRevision) this.#knownRevision = write.revision;
+    this.#acknowledged.push(write);
   }
 
   /** What the watches have broken so far, in words; first waits until those that are open have what there is. */
@@ -121,11 +134,14 @@ export class WatchGuard {
 
 async function* recordBatches(watch: Watch, responses: RecordedResponse[]): AsyncGenerator<WatchBatch> {
   for await (const batch of watch) {
-    responses.push(batch);
-    // A list of events of a store speaks for everything up to its revision.
-    if (batch.events.length > 0) responses.push({ ...batch, events: [] });
+    responses.push(...responsesOf([batch]));
     yield batch;
   }
+}
+
+/** The batches of a store's watch: each speaks for everything up to its revision, so one with events is followed by a mark. */
+export function responsesOf(batches: readonly WatchBatch[]): RecordedResponse[] {
+  return batches.flatMap((batch) => (batch.events.length > 0 ? [batch, { ...batch, events: [] }] : [batch]));
 }
 
 /** Asks for progress until every watch of the stream has been told of `revision`; not where a watch keeps that from all. */
@@ -148,4 +164,9 @@ async function drain(
 
 function hasMark(responses: readonly RecordedResponse[], revision: Revision): boolean {
   return responses.some((response) => response.events.length === 0 && response.revision >= revision);
+}
+
+/** Judges watches of a store that is used without a gateway; `after` as in `WatchGuard.open`. */
+export function guardOf(store: Pick<Store, 'range'>, after?: Revision): Promise<WatchGuard> {
+  return WatchGuard.open((request) => store.range(request, AbortSignal.timeout(readMsMax)), allKeys, after);
 }

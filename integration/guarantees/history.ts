@@ -1,17 +1,10 @@
 // What has happened to a range of keys, found out by other means than a watch: reads of the past, revision by revision, and
 // the writes that were acknowledged.
 
-import { contains, covers, keyRange, type KeyRange } from '../../src/etcd/range.ts';
+import { contains, covers, type KeyRange } from '../../src/etcd/range.ts';
 import { rangeRequest } from '../../src/etcd/requests.ts';
-import type {
-  Event,
-  KeyValue,
-  RangeRequest,
-  RangeResponse,
-  RequestOp,
-  ResponseOp,
-  Revision,
-} from '../../src/etcd/types.ts';
+import type { Event, KeyValue, RangeRequest, RangeResponse, Revision } from '../../src/etcd/types.ts';
+import type { Acknowledged } from './acknowledged.ts';
 
 /** All events of some revisions. */
 export interface History {
@@ -24,34 +17,6 @@ export interface History {
   readonly events: readonly Event[];
   /** Revisions of several events whose order nobody knows. */
   readonly unordered: ReadonlySet<Revision>;
-}
-
-/** What a client knows to have happened: puts and deletions of one revision, in order. */
-export interface Acknowledged {
-  readonly revision: Revision;
-  readonly effects: readonly Effect[];
-}
-
-type Effect =
-  | { readonly type: 'put'; readonly key: Buffer }
-  | { readonly type: 'delete'; readonly range: KeyRange; readonly deleted: number };
-
-/** What these ops have done, by their responses; without deletions of nothing. */
-export function effectsOf(ops: readonly RequestOp[], responses: readonly ResponseOp[]): Effect[] {
-  return ops.flatMap((op, index): Effect[] => {
-    const answer = responses[index];
-    if (op.type === 'put') return [{ type: 'put', key: op.request.key }];
-    if (op.type === 'deleteRange' && answer?.type === 'deleteRange') {
-      const { deleted } = answer.response;
-      const range = keyRange(op.request.key, op.request.rangeEnd);
-      return deleted > 0 ? [{ type: 'delete', range, deleted }] : [];
-    }
-    if (op.type === 'txn' && answer?.type === 'txn') {
-      const { succeeded, responses: inner } = answer.response;
-      return effectsOf(succeeded ? op.request.success : op.request.failure, inner);
-    }
-    return [];
-  });
 }
 
 export type Read = (request: RangeRequest) => Promise<RangeResponse>;

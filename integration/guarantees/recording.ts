@@ -1,7 +1,12 @@
 // What a client asked of a watch stream and what it was answered, in the order in which it happened; and the watches that
 // can be read from it.
 
-import { decodeWatchRequest, type WatchRequest, type WatchResponse } from '../../src/etcd/codec/watch.ts';
+import {
+  decodeWatchRequest,
+  decodeWatchResponse,
+  type WatchRequest,
+  type WatchResponse,
+} from '../../src/etcd/codec/watch.ts';
 import type { Event, Revision, WatchCreateRequest, WatchId } from '../../src/etcd/types.ts';
 
 /** One list of events, fragments put together, or a progress mark. */
@@ -45,8 +50,8 @@ export class StreamRecording {
     this.entries.push({ type: 'asked', request, knownRevision: this.#knownRevision() });
   }
 
-  answered(response: WatchResponse): void {
-    this.entries.push({ type: 'answered', response });
+  answered(message: Buffer): void {
+    this.entries.push({ type: 'answered', response: decodeWatchResponse(message) });
   }
 }
 

@@ -45,10 +45,16 @@ function isWanted({ request }: RecordedWatch, { type, kv }: Event): boolean {
   return contains(keyRange(request.key, request.rangeEnd), kv.key);
 }
 
-/** What the watch must be sent, in order. */
-function dueTo(watch: RecordedWatch, history: History): readonly Event[] {
+/** What has happened from the watch's start on in its range, in order. */
+function happenedTo(watch: RecordedWatch, history: History): readonly Event[] {
   const start = startOf(watch);
   return history.events.filter((event) => revisionOf(event) >= start && isWanted(watch, event));
+}
+
+/** What the watch must be sent: all that has happened, but of a deletion at the compact revision etcd may keep nothing. */
+function dueTo(watch: RecordedWatch, history: History): readonly Event[] {
+  const open = startOf(watch) <= history.compactRevision ? startOf(watch) : 0n;
+  return happenedTo(watch, history).filter(({ type, kv }) => type === 'put' || kv.modRevision !== open);
 }
 
 const isKnown = (history: History, revision: Revision) => revision > history.after;
@@ -62,7 +68,7 @@ const filtered: Validator = (watch) =>
 /** No event after a later one; those of one revision in the order of the operations. */
 const ordered: Validator = (watch, history) => {
   const broken: string[] = [];
-  const positions = new Map(dueTo(watch, history).map((event, index) => [placeOf(event), index]));
+  const positions = new Map(happenedTo(watch, history).map((event, index) => [placeOf(event), index]));
   let before: Event | undefined;
   for (const event of eventsOf(watch)) {
     const last = before;
@@ -102,22 +108,22 @@ const atomic: Validator = ({ responses }) => {
 /** Everything that has happened up to the last event, as it has happened, and nothing else. */
 const reliable: Validator = (watch, history) => {
   const broken: string[] = [];
-  const due = new Map(dueTo(watch, history).map((event) => [placeOf(event), event]));
+  const truth = new Map(happenedTo(watch, history).map((event) => [placeOf(event), event]));
   let last = 0n;
   const got = new Set<string>();
   for (const event of eventsOf(watch)) {
     got.add(placeOf(event));
     if (revisionOf(event) > last) last = revisionOf(event);
     if (!isKnown(history, revisionOf(event)) || !isWanted(watch, event)) continue;
-    const happened = due.get(placeOf(event));
+    const happened = truth.get(placeOf(event));
     if (happened === undefined || happened.type !== event.type) {
       if (revisionOf(event) >= startOf(watch)) broken.push(`${nameOf(event)} has not happened`);
     } else if (!arePairsEqual(event.kv, happened.kv)) {
       broken.push(`${nameOf(event)} has ${pair(event.kv)} for ${pair(happened.kv)}`);
     }
   }
-  for (const [place, event] of due) {
-    if (revisionOf(event) <= last && !got.has(place))
+  for (const event of dueTo(watch, history)) {
+    if (revisionOf(event) <= last && !got.has(placeOf(event)))
       broken.push(`${nameOf(event)} is missing before ${last}`);
   }
   return broken;
@@ -168,7 +174,7 @@ const bookmarkable: Validator = (watch, history) => {
 /** The pair before, where asked for: what was there, and absent only if nothing was or if it was compacted. */
 const prevKv: Validator = (watch, history) => {
   const { request } = watch;
-  const happened = new Map(dueTo(watch, history).map((event) => [placeOf(event), event]));
+  const happened = new Map(happenedTo(watch, history).map((event) => [placeOf(event), event]));
   return eventsOf(watch).flatMap((event) => {
     if (!request.prevKv)
       return event.prevKv === undefined ? [] : [`${nameOf(event)} has a pair nobody asked for`];
@@ -185,7 +191,7 @@ const prevKv: Validator = (watch, history) => {
 
 /** A put says that it creates (its create revision is its own, its version 1) exactly where there was no key before. */
 const isCreate: Validator = (watch, history) => {
-  const happened = new Map(dueTo(watch, history).map((event) => [placeOf(event), event]));
+  const happened = new Map(happenedTo(watch, history).map((event) => [placeOf(event), event]));
   return eventsOf(watch).flatMap((event) => {
     const { type, kv } = event;
     if (type === 'delete') {

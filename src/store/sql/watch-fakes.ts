@@ -210,6 +210,7 @@ export function watchRequest(pattern: string, options: Partial<WatchCreateReques
 /** Takes batches from `watch` in the background into `batches`, until it ends or `stop`. */
 export class Recorder {
   readonly watch: Watch;
+  readonly request: WatchCreateRequest;
   readonly range: KeyRange;
   readonly start: Revision;
   readonly batches: WatchBatch[] = [];
@@ -220,6 +221,7 @@ export class Recorder {
 
   constructor(watch: Watch, request: WatchCreateRequest) {
     this.watch = watch;
+    this.request = request;
     this.range = keyRange(request.key, request.rangeEnd);
     this.start = request.startRevision === 0n ? watch.createdRevision + 1n : request.startRevision;
     this.#iterator = watch[Symbol.asyncIterator]();
