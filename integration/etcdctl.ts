@@ -37,6 +37,8 @@ export class Etcdctl {
   /** Any outcome; `input` goes to standard input. */
   attempt(args: readonly string[], input = ''): Promise<Outcome> {
     const child = this.start(args);
+    // A command that reads no input may be over before it is offered; how it went is in its exit code.
+    child.stdin?.on('error', () => undefined);
     child.stdin?.end(input);
     return outcomeOf(child);
   }

@@ -10,7 +10,7 @@ import { binaryNames } from './servers/binaries.ts';
 import { noServer, skipped, startServer } from './servers/database.ts';
 import { guardProcess } from './servers/guard.ts';
 import type { DatabaseServer } from './servers/index.ts';
-import { binary, engines } from './servers/index.ts';
+import { binary, engines, ownProgram, recipesSource } from './servers/index.ts';
 import { closingLine, createTapReader } from './tap.ts';
 import type { Tally } from './tap.ts';
 
@@ -56,6 +56,7 @@ async function prepare(): Promise<NodeJS.ProcessEnv> {
   // A build in the middle of a test looks like a test that hangs. Tests of single parts ask for what they need.
   const needsPrograms = patterns.length === 0 || patterns.some((pattern) => pattern.includes('cluster'));
   const programs = needsPrograms ? binaryNames.map((name) => skipped(() => binary(name))) : [];
+  if (needsPrograms) programs.push(skipped(() => ownProgram(recipesSource)));
   const outcomes = await Promise.allSettled([...databases, ...programs]);
   const broken = outcomes
     .filter((outcome) => outcome.status === 'rejected')

@@ -1,8 +1,9 @@
 // Builds etcd's and Kubernetes' programs from their Go modules: a small module in a temp folder requires the release,
 // and `go build` does the rest. Kubernetes' own libraries live in its repository, so its module file points to them by
-// folders; the published modules of the same release take their place.
+// folders; the published modules of the same release take their place. Programs of our own that use etcd's client library are
+// built the same way.
 
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tempFolder } from './guard.ts';
 import { withProgress } from './progress.ts';
@@ -43,25 +44,61 @@ export async function buildBinary(options: {
     prepared.set(project, module);
   }
   const { folder, env } = await module;
+  await withProgress(`building ${name} ${version} (some minutes the first time)`, () =>
+    compile({ folder, env, project, what: packages[name], target }),
+  );
+}
+
+/** Builds a program of our own, one file, with the client library of etcd; the caller holds a lock. */
+export async function buildWithEtcdClient(options: {
+  readonly source: string;
+  readonly target: string;
+}): Promise<void> {
+  const { source, target } = options;
+  const env = await environment();
+  const folder = tempFolder('build');
+  writeFileSync(
+    join(folder, 'go.mod'),
+    `module switchyard.local/build\n\ngo ${goVersion}\n\nrequire go.etcd.io/etcd/client/v3 v${versions.etcd}\n`,
+  );
+  copyFileSync(source, join(folder, 'main.go'));
+  await withProgress(`building ${source}`, async () => {
+    await download(['mod', 'tidy'], { cwd: folder, env });
+    await compile({ folder, env, project: 'etcd', what: '.', target });
+  });
+}
+
+/** The program is at `target` when it is whole. */
+async function compile(options: {
+  readonly folder: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly project: Project;
+  /** A package. */
+  readonly what: string;
+  readonly target: string;
+}): Promise<void> {
+  const { folder, env, project, what, target } = options;
   const unfinished = `${target}.unfinished`;
   const flags = ['-trimpath', '-ldflags', linkerFlags(project), '-o', unfinished];
   try {
-    await withProgress(`building ${name} ${version} (some minutes the first time)`, () =>
-      go(['build', ...flags, packages[name]], { cwd: folder, env }),
-    );
+    await go(['build', ...flags, what], { cwd: folder, env });
     renameSync(unfinished, target);
   } finally {
     rmSync(unfinished, { force: true });
   }
 }
 
-async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.ProcessEnv }> {
-  const env = {
+async function environment(): Promise<NodeJS.ProcessEnv> {
+  return {
     ...(await toolchain()),
     CGO_ENABLED: '0',
     GOFLAGS: '-mod=mod -buildvcs=false',
     GOWORK: 'off',
   };
+}
+
+async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.ProcessEnv }> {
+  const env = await environment();
   const folder = tempFolder('build');
   const requires = modules[project].map((path) => `require ${path} v${versions[project]}\n`).join('');
   const fetching = `fetching the Go modules of ${project} ${versions[project]}`;

@@ -7,6 +7,7 @@ export type { DatabaseServer, SqlEngine, TestDatabase } from './database.ts';
 export { testEtcd } from './etcd.ts';
 export type { TestEtcd } from './etcd.ts';
 export { tempFolder } from './guard.ts';
+export { ownProgram, recipesSource } from './own-program.ts';
 export { startSwitchyard } from './switchyard.ts';
 export type { Switchyard, SwitchyardOptions } from './switchyard.ts';
 export { freePort, waitFor } from './wait.ts';
