@@ -90,6 +90,15 @@ test('etcdctl: a key goes with its lease', async (t) => {
   t.regex(await ctl.run('lease', 'list'), new RegExp(kept!));
   await ctl.run('lease', 'revoke', kept!);
   t.is(await ctl.run('get', '/lease/kept'), '');
+  t.regex(await ctl.run('lease', 'timetolive', kept!), /already expired/);
+  for (const args of [
+    ['keep-alive', '--once', kept!],
+    ['revoke', kept!],
+  ]) {
+    const { code, err } = await ctl.attempt(['lease', ...args]);
+    t.not(code, 0);
+    t.regex(err, /requested lease not found/);
+  }
 });
 
 test('etcdctl: compacted history is gone, what is live stays', async (t) => {

@@ -114,10 +114,13 @@ class TickingClock extends FakeClock {
   }
 }
 
-/** One test for each engine; passes where the machine has no such server and the harness has said so. */
+/**
+ * One test for each engine; passes where the machine has no such server and the harness has said so. One after the other:
+ * each makes thousands of small queries, and together they would only wait for each other.
+ */
 function onEach(title: string, body: (t: ExecutionContext, on: Opened) => Promise<void>): void {
   for (const engine of engines) {
-    test(`${engine}: ${title}`, async (t) => {
+    test.serial(`${engine}: ${title}`, async (t) => {
       await using on = await opened(engine);
       if (on === undefined) t.pass();
       else await body(t, on);

@@ -255,8 +255,8 @@ class SqlLessor implements Lessor {
         await this.#expire();
         isFailing = false;
       } catch (error) {
-        // The outage itself is told elsewhere; one line for it is enough.
-        if (!isFailing)
+        // The outage itself is told elsewhere; one line for it is enough, and none for being stopped.
+        if (!isFailing && !signal.aborted)
           logger.warn('Leases cannot expire while a database or store does not answer', { error });
         isFailing = true;
       }
@@ -272,6 +272,7 @@ class SqlLessor implements Lessor {
       const some = ripe.slice(start, start + expiriesMax);
       const ids = findLease === undefined ? some : await this.#gone(some, findLease);
       if (this.#stop.signal.aborted) return;
+      if (ids.length === 0) continue;
       const outcomes = await Promise.allSettled(ids.map((id) => revoke(id, { onlyIfExpired: true })));
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
