@@ -13,6 +13,8 @@ import { kubernetesFlowCases } from './kubernetes-flows.ts';
 import { leaseCases } from './lease.ts';
 import { maintenanceCases } from './maintenance.ts';
 import { rangeCases } from './range.ts';
+import { rangeEdgeCases } from './range-edges.ts';
+import { requestSizeCases } from './request-sizes.ts';
 import { isWholeServer, Scene, type Cases } from './scene.ts';
 import { txnCases } from './txn.ts';
 import { txnCompareCases } from './txn-compares.ts';
@@ -37,7 +39,9 @@ export interface Target {
 
 const suites: Readonly<Record<string, Cases>> = {
   range: rangeCases,
+  'range edges': rangeEdgeCases,
   write: writeCases,
+  'request sizes': requestSizeCases,
   txn: txnCases,
   'txn compares': txnCompareCases,
   'txn edges': txnEdgeCases,

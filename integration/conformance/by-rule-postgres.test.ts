@@ -1,4 +1,4 @@
-// The suite against switchyard with the keys of the tests in a database by a rule of the topology, in front of an etcd.
+// The suite against switchyard with the keys of the tests in Postgres by a rule of the topology, in front of an etcd.
 
 import test from 'ava';
 import { registerConformance } from './suite.ts';
