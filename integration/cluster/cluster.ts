@@ -18,6 +18,8 @@ export interface Cluster {
   /** The control plane of the first: its kubectl, its kube-controller-manager. */
   readonly plane: ControlPlane;
   readonly places: readonly Place[];
+  /** Where both kube-apiservers find their etcd. */
+  readonly storeEndpoint: string;
   /** The name of the place that must hold a resource type, by its key root (`/registry/configmaps`). */
   whereIs(keyRoot: string): string;
   [Symbol.asyncDispose](): Promise<void>;

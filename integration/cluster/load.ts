@@ -4,6 +4,7 @@
 import type { ExecutionContext } from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bothApis, type Cluster } from './cluster.ts';
+import { brokenByWatches } from './guarantees.ts';
 import { collectionPath, newObject, type Resource } from './resources.ts';
 import { openInformer, versionsOf, type RecordedWatch } from './watch.ts';
 
@@ -94,6 +95,12 @@ export async function startLoad(
         await informer.find('the last object', ({ object }) => nameOf(object) === 'last', 60_000);
         assertComplete(t, informer, { label, names });
       }
+      const judged = watches.map(({ label, informer }) => ({
+        label,
+        from: from.resourceVersion,
+        watch: informer,
+      }));
+      t.deepEqual(await brokenByWatches(cluster, { resource, namespace }, judged), []);
       t.log(
         `${resource.kind}: ${tried.length} tried, ${acknowledged.length} acknowledged, ${names.length - 1} there; ` +
           `connections of the watches: ${watches.map(({ informer }) => informer.connections).join(', ')}`,

@@ -101,6 +101,7 @@ async function assemble(
     cached: cached.api,
     direct: direct.api,
     gateway,
+    storeEndpoint: gateway.endpoint,
     plane: cached,
     [Symbol.asyncDispose]: () => parts.dispose(),
   };

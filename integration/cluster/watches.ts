@@ -3,6 +3,7 @@
 import type { TestFn } from 'ava';
 import type { Api, Body } from '../kubernetes/api.ts';
 import { bothApis, newNamespace, type OpenCluster } from './cluster.ts';
+import { brokenByWatches } from './guarantees.ts';
 import {
   collectionPath,
   newObject,
@@ -82,6 +83,8 @@ function registerOrdered(test: TestFn, cluster: OpenCluster, resource: Resource)
         );
         watch.close();
       }
+      const judged = watches.map((one) => ({ ...one, from }));
+      t.deepEqual(await brokenByWatches(cluster(), { resource, namespace }, judged), []);
     },
   );
 
@@ -96,7 +99,8 @@ function registerOrdered(test: TestFn, cluster: OpenCluster, resource: Resource)
       );
       t.truthy(last);
       const middle = Math.floor(expected.length / 2);
-      const resumed = openWatch(api, path, { resourceVersion: String(versionsOf(first)[middle]) });
+      const resumedFrom = String(versionsOf(first)[middle]);
+      const resumed = openWatch(api, path, { resourceVersion: resumedFrom });
       await drain(resumed, cluster().cached, resource, namespace, `end-${label.replaceAll(' ', '-')}`);
       t.deepEqual(
         objectEvents(resumed).slice(0, expected.length - middle - 1),
@@ -105,6 +109,11 @@ function registerOrdered(test: TestFn, cluster: OpenCluster, resource: Resource)
       );
       first.close();
       resumed.close();
+      const judged = [
+        { label, from, watch: first },
+        { label: `${label}, resumed`, from: resumedFrom, watch: resumed },
+      ];
+      t.deepEqual(await brokenByWatches(cluster(), { resource, namespace }, judged), []);
     }
   });
 
@@ -129,6 +138,11 @@ function registerOrdered(test: TestFn, cluster: OpenCluster, resource: Resource)
       t.deepEqual(objectEvents(resumed), ['ADDED after-bookmark']);
       watch.close();
       resumed.close();
+      const judged = [
+        { label: 'bookmarked', from, watch },
+        { label: 'resumed', from: version, watch: resumed },
+      ];
+      t.deepEqual(await brokenByWatches(cluster(), { resource, namespace }, judged), []);
     },
   );
 
@@ -204,6 +218,8 @@ export function registerWatches(test: TestFn, cluster: OpenCluster): void {
         const [first, ...others] = watches.map(objectEvents);
         for (const other of others) t.deepEqual(other, first ?? []);
         t.is(new Set(first).size, 200, `${resource.kind}: each object once`);
+        const judged = watches.map((watch, index) => ({ label: `watch ${index}`, from, watch }));
+        t.deepEqual(await brokenByWatches(cluster(), { resource, namespace }, judged), []);
       }
     },
   );

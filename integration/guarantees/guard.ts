@@ -27,12 +27,18 @@ export interface OpenStream {
   change(msMax: number): Promise<void>;
 }
 
+interface Followed {
+  readonly recording: StreamRecording;
+  /** Absent where it is not to be asked. */
+  readonly stream?: OpenStream;
+}
+
 export class WatchGuard {
   /** The revision at which it was opened. */
   readonly after: Revision;
   readonly #read: Read;
   readonly #history: HistoryReader;
-  readonly #streams: { readonly stream: OpenStream; readonly recording: StreamRecording }[] = [];
+  readonly #streams: Followed[] = [];
   readonly #watches: RecordedWatch[] = [];
   readonly #acknowledged: Acknowledged[] = [];
   #knownRevision: Revision;
@@ -54,7 +60,14 @@ export class WatchGuard {
     return new WatchGuard(read, range, after ?? (await read(probe)).header.revision);
   }
 
-  /** Opens a stream that writes what goes over it into the recording. */
+  /** For a stream that is judged by what goes over it, and never asked for more. */
+  listen(): StreamRecording {
+    const recording = new StreamRecording(() => this.#knownRevision);
+    this.#streams.push({ recording });
+    return recording;
+  }
+
+  /** Opens a stream that writes what goes over it into the recording; it is judged when it has all that there is. */
   follow<S extends OpenStream>(open: (recording: StreamRecording) => S): S {
     const recording = new StreamRecording(() => this.#knownRevision);
     const stream = open(recording);
@@ -117,9 +130,14 @@ export class WatchGuard {
     const inside = (watch: RecordedWatch) =>
       this.#history.covers(keyRange(watch.request.key, watch.request.rangeEnd));
     broken.push(...(await this.#judge(this.#history, watches.filter(inside))));
-    const beyond = watches.filter((watch) => !inside(watch));
-    if (beyond.length > 0) {
-      broken.push(...(await this.#judge(new HistoryReader(this.#read, allKeys, this.after), beyond)));
+    const ranges = Map.groupBy(
+      watches.filter((watch) => !inside(watch)),
+      ({ request }) => `${request.key.toString('latin1')}\n${request.rangeEnd.toString('latin1')}`,
+    );
+    for (const beyond of ranges.values()) {
+      const { key, rangeEnd } = beyond[0]!.request;
+      const history = new HistoryReader(this.#read, keyRange(key, rangeEnd), this.after);
+      broken.push(...(await this.#judge(history, beyond)));
     }
     return broken;
   }
@@ -145,12 +163,9 @@ export function responsesOf(batches: readonly WatchBatch[]): RecordedResponse[] 
 }
 
 /** Asks for progress until every watch of the stream has been told of `revision`; not where a watch keeps that from all. */
-async function drain(
-  { stream, recording }: { readonly stream: OpenStream; readonly recording: StreamRecording },
-  revision: Revision,
-): Promise<string[]> {
+async function drain({ stream, recording }: Followed, revision: Revision): Promise<string[]> {
   const deadline = performance.now() + progressMsMax;
-  while (stream.isOpen) {
+  while (stream?.isOpen === true) {
     const watches = readStream(recording.entries).watches.filter(({ state }) => state !== 'canceled');
     if (watches.some(({ state, request }) => state === 'compacted' || request.startRevision > revision))
       return [];
