@@ -14,10 +14,10 @@ export async function onDatabase(engine: SqlEngine): Promise<Target | undefined>
 }
 
 /** switchyard in front of a fresh etcd; undefined: a skip was announced. */
-export async function throughEtcd(): Promise<Target | undefined> {
-  const etcd = await skipped(() => testEtcd({ args: [`${notifyInterval}s`] }));
+export async function throughEtcd(release: 'etcd' | 'etcd-next' = 'etcd'): Promise<Target | undefined> {
+  const etcd = await skipped(() => testEtcd({ release, args: [`${notifyInterval}s`] }));
   if (etcd === undefined) return undefined;
-  return behind(etcd.endpoint, () => etcd.dispose());
+  return { ...(await behind(etcd.endpoint, () => etcd.dispose())), isEtcd: true };
 }
 
 /**

@@ -4,4 +4,4 @@ import test from 'ava';
 import { registerConformance } from './suite.ts';
 import { throughEtcd } from './switchyard.ts';
 
-registerConformance(test, throughEtcd);
+registerConformance(test, () => throughEtcd());
