@@ -1,5 +1,6 @@
 // Writes to SQL stores on real databases: batches, two gateways on one database, and a database killed under load.
 
+import { randomBytes } from 'node:crypto';
 import test from 'ava';
 import { SqlFault, type Dialect } from '../src/dialect/dialect.ts';
 import { EtcdError } from '../src/etcd/errors.ts';
@@ -114,6 +115,31 @@ for (const engine of engines) {
     t.deepEqual([header.revision, count], [2n, 2]);
     const once = await store.txn(txn([], [op.delete('a', { rangeEnd: 'b' }), op.put('a2', '')]), soon());
     t.is(once.header.revision, 3n);
+  });
+
+  test(`${engine}: a key longer than the engine takes is refused with its txn, and the limit is named`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    await using store = await openTestStore(database);
+    const { keyBytesMax } = dialects[engine].can;
+    // Bytes that no engine can make shorter.
+    const key = (length: number) => Buffer.concat([Buffer.from('k'), randomBytes(length - 1)]);
+    const [longest, longer] = [key(keyBytesMax), key(keyBytesMax + 1)];
+    for (const bad of [op.put(longer), op.txn({ success: [op.put(longer)] })]) {
+      await t.throwsAsync(store.txn(txn([], [op.put('a'), bad]), soon()), {
+        message: `switchyard: expected a key of at most ${keyBytesMax} bytes, got ${keyBytesMax + 1}`,
+      });
+    }
+    const untaken = txn([modIs('a', 5n)], [op.put(longer)], [op.put(longest, 'v')]);
+    t.is((await store.txn(untaken, soon())).header.revision, 2n);
+    const { kvs } = await store.range(rangeRequest('a', { rangeEnd: fromKey }), soon());
+    t.deepEqual(
+      kvs.map((kv) => kv.key),
+      [longest],
+    );
   });
 
   test(`${engine}: a range of thousands of keys is deleted in one revision, in key order`, async (t) => {
