@@ -4,7 +4,10 @@
 import test, { type ExecutionContext } from 'ava';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { onDatabase, throughEtcd } from '../conformance/switchyard.ts';
+import { encode, WireReader } from '../../src/etcd/wire.ts';
+import { EtcdClient } from '../conformance/client.ts';
+import { failure } from '../conformance/scene.ts';
+import { byRule, onDatabase, throughEtcd } from '../conformance/switchyard.ts';
 import { Etcdctl, outcomeOf } from '../etcdctl.ts';
 import { skipped } from '../servers/database.ts';
 import { ownProgram, recipesSource, testEtcd, waitFor } from '../servers/index.ts';
@@ -118,6 +121,54 @@ for (const name of Object.keys(targets)) {
     await keysBelow(ctl, '/elect/a', 0);
   });
 }
+
+const lockRequest = (name: string, lease: bigint) =>
+  encode(name, (writer) => {
+    writer.string(1, name);
+    writer.int64(2, lease);
+  });
+
+for (const name of ['etcd', 'through etcd']) {
+  test(`${name}: the lock and election services of etcd itself`, async (t) => {
+    const target = opened.get(name);
+    if (target === undefined) return void t.pass();
+    const client = new EtcdClient(target.endpoint);
+    t.teardown(() => client.close());
+    const [one, two] = [await client.grant(60), await client.grant(60)];
+    const lock = (lease: bigint) => client.unary('/v3lockpb.Lock/Lock', lockRequest('service', lease));
+    const held = await lock(one.id);
+    let isSecondIn = false;
+    const second = lock(two.id).finally(() => (isSecondIn = true));
+    const waiting = async () => (await client.range('service/', { rangeEnd: 'service0' })).count === 2;
+    await waitFor(waiting, { what: 'the second one to wait', deadlineMs: 30_000 });
+    t.false(isSecondIn);
+    const key = new WireReader(held);
+    while (key.next() !== 2) key.skip();
+    const unlock = encode(key.bytes(), (writer, value) => writer.bytes(1, value));
+    await client.unary('/v3lockpb.Lock/Unlock', unlock);
+    await second;
+    t.is(await failure(lock(1n)), '2 etcdserver: requested lease not found');
+    const leader = client.unary('/v3electionpb.Election/Leader', lockRequest('nobody', 0n));
+    t.regex(await failure(leader), /election: no leader/);
+  });
+}
+
+test('the lock and election services are refused where not all keys are in one etcd', async (t) => {
+  for (const open of [() => onDatabase('sqlite'), () => byRule('sqlite')]) {
+    const target = await open();
+    if (target === undefined) return void t.pass();
+    t.teardown(() => target.dispose());
+    const client = new EtcdClient(target.endpoint);
+    t.teardown(() => client.close());
+    for (const [path, rpc] of [
+      ['/v3lockpb.Lock/Lock', 'Lock.Lock'],
+      ['/v3electionpb.Election/Campaign', 'Election.Campaign'],
+    ] as const) {
+      const error = await failure(client.unary(path, lockRequest('service', 1n)));
+      t.true(error.startsWith(`12 switchyard: ${rpc} is not implemented: `), error);
+    }
+  }
+});
 
 /** An etcdctl that wants a lock or an office, and says so when it has it. */
 class Contender {

@@ -12,7 +12,12 @@ export type RawService = Readonly<Record<string, MethodDefinition<Buffer, Buffer
 export const protoDirectory = fileURLToPath(new URL('../../proto', import.meta.url));
 
 /** Files to load, relative to `protoDirectory`. */
-export const protoFiles = ['etcd/api/etcdserverpb/rpc.proto', 'grpc/health/v1/health.proto'] as const;
+export const protoFiles = [
+  'etcd/api/etcdserverpb/rpc.proto',
+  'etcd/server/v3lockpb/v3lock.proto',
+  'etcd/server/v3electionpb/v3election.proto',
+  'grpc/health/v1/health.proto',
+] as const;
 
 const definitions = loadSync([...protoFiles], { includeDirs: [protoDirectory], keepCase: true });
 
@@ -46,5 +51,7 @@ export const services = {
   Cluster: rawService('etcdserverpb.Cluster'),
   Maintenance: rawService('etcdserverpb.Maintenance'),
   Auth: rawService('etcdserverpb.Auth'),
+  Lock: rawService('v3lockpb.Lock'),
+  Election: rawService('v3electionpb.Election'),
   Health: rawService('grpc.health.v1.Health'),
 } as const;

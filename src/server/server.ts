@@ -22,6 +22,7 @@ import { listen, type Listener } from './listener.ts';
 import { createMaintenanceService } from './maintenance.ts';
 import { RpcMetrics } from './metrics.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
+import { createRecipeServices } from './recipes.ts';
 import type { Identity, Service, ServiceOptions } from './service.ts';
 import { TlsMaterial, type TlsPaths } from './tls-files.ts';
 import { createWatchService } from './watch.ts';
@@ -120,6 +121,7 @@ function createGrpcServer(options: ServerOptions, parts: Parts): Server {
     Cluster: createClusterService(serviceOptions),
     Maintenance: createMaintenanceService(serviceOptions, readiness),
     Auth: createAuthService(serviceOptions),
+    ...createRecipeServices(serviceOptions),
     Health: createHealthService(readiness, options.clock),
   };
   for (const [name, service] of Object.entries(services))
