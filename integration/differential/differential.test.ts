@@ -9,8 +9,7 @@
 import fc from 'fast-check';
 import test, { type ExecutionContext } from 'ava';
 import { skipped } from '../servers/database.ts';
-import { testEtcd, type SqlEngine } from '../servers/index.ts';
-import { onDatabase } from '../conformance/switchyard.ts';
+import { startSwitchyard, testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
 import { cases } from './cases.ts';
 import { difference } from './compare.ts';
 import { history } from './generator.ts';
@@ -21,7 +20,7 @@ const path = process.env['SWITCHYARD_TEST_PATH'];
 const operationsMin = Number(process.env['SWITCHYARD_TEST_OPERATIONS'] ?? 4_000);
 const engines = (process.env['SWITCHYARD_TEST_ENGINES'] ?? 'sqlite,postgres,mysql').split(',') as SqlEngine[];
 /** Pairs of servers at work at the same time: each history has a pair for itself. */
-const pairs = 3;
+const pairs = 4;
 /** Histories generated from one seed. */
 const historiesPerSeed = 20;
 const shrinkMsMax = 120_000;
@@ -40,8 +39,10 @@ async function pairFor(t: ExecutionContext, engine: SqlEngine): Promise<Pair | u
   );
   if (etcd === undefined) return undefined;
   t.teardown(() => etcd.dispose());
-  const switchyard = await onDatabase(engine);
-  if (switchyard === undefined) return undefined;
+  const database = await testDatabase(engine);
+  if (database === undefined) return undefined;
+  t.teardown(() => database.dispose());
+  const switchyard = await startSwitchyard({ defaultEndpoint: database.url });
   t.teardown(() => switchyard.dispose());
   const pair = { etcd: new Wire(etcd.endpoint), switchyard: new Wire(switchyard.endpoint) };
   t.teardown(() => {

@@ -11,6 +11,8 @@
 // The remaining time of a lease is only checked to be within `ttlSecondsSpent` of what it was granted. Of leases with equal
 // TTLs the order in a list is open: they were granted or renewed in the same moment.
 
+import { decodeRangeResponse, encodeRangeRequest } from '../../src/etcd/codec/kv.ts';
+import { WatchGuard } from '../guarantees/guard.ts';
 import { plain, settleKeys, settleOrder, settleTxn, type Names, type Plain } from './answers.ts';
 import { calls, read, write, type Call, type Message } from './messages.ts';
 import { request, watchRequest, type Meaning } from './requests.ts';
@@ -90,6 +92,7 @@ class Player implements Names, Meaning {
   #now = 0n;
   #compacted = 0n;
   #all: Tape | undefined;
+  #guard: WatchGuard | undefined;
 
   constructor(server: Wire) {
     this.#server = server;
@@ -126,7 +129,10 @@ class Player implements Names, Meaning {
     const { header } = await this.#call('KV/DeleteRange', allKeys);
     this.#base = this.#now = this.#compacted = (header as Message)['revision'] as bigint;
     await this.#call('KV/Compact', { revision: this.#base });
-    this.#all = new Tape(this.#server.stream('Watch/Watch'), this);
+    this.#guard = await WatchGuard.open(async (range) =>
+      decodeRangeResponse(await this.#server.call('KV/Range', encodeRangeRequest(range))),
+    );
+    this.#all = this.#open();
     await this.#all.create({ ...allKeys, prevKv: true }, this.#compacted);
   }
 
@@ -147,6 +153,9 @@ class Player implements Names, Meaning {
         answers.push({ to, answer: watch.events.map((event) => event.plain) });
       }
     }
+    const broken = await this.#guard!.violations();
+    if (broken.length > 0)
+      throw new Error(`Expected watches as etcd promises them, got\n${broken.join('\n')}`);
     return answers;
   }
 
@@ -167,10 +176,12 @@ class Player implements Names, Meaning {
   async #call(call: Call, message: Message): Promise<Message> {
     const [asked, answered] = calls[call];
     const bytes = write(asked, message);
+    await this.#guard?.asking(call);
     const response =
       call === 'Lease/LeaseKeepAlive'
         ? await this.#server.exchange(call, bytes)
         : await this.#server.call(call, bytes);
+    this.#guard?.answered(call, bytes, response);
     return read(answered, response);
   }
 
@@ -231,10 +242,14 @@ class Player implements Names, Meaning {
 
   // Watches
 
+  #open(): Tape {
+    return new Tape(this.#server.stream('Watch/Watch'), this, this.#guard!.listen());
+  }
+
   #tape(stream: number): Tape {
     let tape = this.#tapes.get(stream);
     if (tape === undefined) {
-      tape = new Tape(this.#server.stream('Watch/Watch'), this);
+      tape = this.#open();
       this.#tapes.set(stream, tape);
     }
     return tape;

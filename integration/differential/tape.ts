@@ -10,6 +10,7 @@
 //   - there are no more marks than have been asked for
 // Left out: deletes at the compact revision, of a watch that starts at it. etcd has them until its compaction comes by.
 
+import type { StreamRecording } from '../guarantees/recording.ts';
 import type { Stream } from './wire.ts';
 import type { ServiceError } from '@grpc/grpc-js';
 import { plain, type Names, type Plain } from './answers.ts';
@@ -46,6 +47,7 @@ const int = (value: unknown): bigint => (value as bigint | undefined) ?? 0n;
 export class Tape {
   readonly #stream: Stream;
   readonly #names: Names;
+  readonly #recording: StreamRecording;
   readonly #asked: { readonly request: Message; readonly compacted: bigint }[] = [];
   readonly #live = new Map<bigint, Watched>();
   readonly #answers: { readonly message: Message; readonly plain: Plain }[] = [];
@@ -60,10 +62,12 @@ export class Tape {
   readonly #floor = new Map<Watched, bigint>();
   #fragmentOf: bigint | undefined;
 
-  constructor(stream: Stream, names: Names) {
+  constructor(stream: Stream, names: Names, recording: StreamRecording) {
     this.#stream = stream;
+    this.#recording = recording;
     this.#names = names;
     stream.on('data', (bytes: Buffer) => {
+      recording.answered(bytes);
       this.#receive(read(watchResponse, bytes));
       this.#wake();
     });
@@ -157,7 +161,9 @@ export class Tape {
   }
 
   #send(request: Message): void {
-    this.#stream.write(write(watchRequest, request));
+    const bytes = write(watchRequest, request);
+    this.#recording.asked(bytes);
+    this.#stream.write(bytes);
   }
 
   #receive(message: Message): void {
