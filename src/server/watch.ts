@@ -6,7 +6,7 @@
 // 0. As soon as a second place joins, every further watch gets an id from `mixedWatchIdMin` up, chosen here, so that
 // ids can never collide.
 // Order. Answers to create requests come in the order of the requests. A create whose store is slow to answer does not hold up
-// cancels and progress of the watches that are there, nor, beyond `createTimeoutMs`, further creates.
+// cancels and progress of the watches that are there, nor, once it is given up, further creates.
 // Progress. A mark with id -1 speaks for every watch of the stream, so it is sent only when all of them are in one store
 // and have got the same; otherwise each watch gets a mark under its own id.
 
@@ -17,11 +17,10 @@ import {
   type WatchRequest,
 } from '../etcd/codec/watch.ts';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
-import { isEmptyRange, keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
+import { isEmptyRange, overlaps, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
-import { linkedAbort } from '../lib/abort.ts';
 import { inTime } from '../lib/in-time.ts';
-import { RawStatusError, type Store, type Watch } from '../store/store.ts';
+import { RawStatusError, type Store } from '../store/store.ts';
 import type { CallContext, MessageStream } from './call.ts';
 import { createHeaders, currentHeader, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
@@ -29,15 +28,15 @@ import { EtcdLeg } from './watch-etcd.ts';
 import { StreamOutlet, type WatchOutlet } from './watch-outlet.ts';
 import { StreamPace } from './watch-pace.ts';
 import { ProgressRound } from './watch-progress.ts';
+import { Registration } from './watch-registration.ts';
 import { SqlWatch } from './watch-sql.ts';
 
 /** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
 const mixedWatchIdMin = 2n ** 32n;
 /** How long a create may take before requests behind it are looked at. */
 const createPatienceMs = 500;
-/** How long a store of ours may take to register a watch. */
-const createTimeoutMs = 5_000;
-const minimalKey = Buffer.from([0]);
+/** Creates of one stream that are on their way at a time. */
+const createsUnderWayMax = 256;
 /** Ranges that a stream remembers to know which placements concern it; with more, all do. */
 const rangesMax = 1_000;
 
@@ -63,8 +62,11 @@ class WatchSession {
   #round: ProgressRound | undefined;
   /** Progress requests since the round was opened: its marks may be from before them. */
   #askedAgain = 0;
-  /** The create under way. */
+  /** The last create under way; those before it are done when it is. */
   #creating: Promise<void> | undefined;
+  #createsUnderWay = 0;
+  /** When the last create was read. */
+  #createdAt = 0;
 
   constructor(options: ServiceOptions, headers: Headers, stream: MessageStream, context: CallContext) {
     this.#options = options;
@@ -108,6 +110,12 @@ class WatchSession {
     if (concerned) this.#failed.reject(new EtcdError('timeout'));
   }
 
+  async #storeFor(range: KeyRange): Promise<Store> {
+    const store = await this.#options.router.storeFor(range, this.#context.signal);
+    this.#remember(range, store);
+    return store;
+  }
+
   #remember(range: KeyRange, store: Store): void {
     if (this.#watched.size > rangesMax) return;
     this.#watched.set(`${range.start.toString('latin1')}\n${range.end?.toString('latin1') ?? ''}`, {
@@ -129,37 +137,62 @@ class WatchSession {
       case 'create':
         return this.#enqueueCreate(request.request, message);
       case 'cancel':
+        await this.#patience();
         return this.#cancel(request.watchId, message);
       case 'progress':
+        await this.#patience();
         return this.#progress(message);
     }
   }
 
-  /** Creates one after the other; waits for this one as long as requests behind it may be held up. */
-  async #enqueueCreate(request: WatchCreateRequest, message: Buffer): Promise<void> {
-    await this.#creating;
-    const creating = this.#create(request, message)
-      .catch((error: unknown) => this.#failed.reject(error))
-      .finally(() => (this.#creating = undefined));
-    this.#creating = creating;
-    await inTime(creating, createPatienceMs);
+  /** Waits for the creates before a request, as long as it may be held up by them. */
+  async #patience(): Promise<void> {
+    if (this.#creating === undefined) return;
+    const waitedMs = performance.now() - this.#createdAt;
+    await inTime(this.#creating, Math.max(0, createPatienceMs - waitedMs));
   }
 
-  async #create(asked: WatchCreateRequest, message: Buffer): Promise<void> {
-    const request = asked.key.length > 0 ? asked : { ...asked, key: minimalKey };
+  /** Registers at once, and answers when the creates before it are answered. */
+  async #enqueueCreate(asked: WatchCreateRequest, message: Buffer): Promise<void> {
+    const registration = new Registration({
+      asked,
+      storeFor: (range) => this.#storeFor(range),
+      headerOf: (store, signal) => this.#headers.of(store, signal),
+      paceOf: (store) => this.#pace.of(store),
+      signal: this.#context.signal,
+    });
+    const before = this.#creating;
+    this.#createsUnderWay++;
+    this.#createdAt = performance.now();
+    const creating = Promise.resolve(before)
+      .then(() => this.#create(registration, message))
+      .catch((error: unknown) => this.#failed.reject(error))
+      .finally(() => {
+        this.#createsUnderWay--;
+        if (this.#creating === creating) this.#creating = undefined;
+      });
+    this.#creating = creating;
+    if (this.#createsUnderWay >= createsUnderWayMax) await creating;
+  }
+
+  async #create(registration: Registration, message: Buffer): Promise<void> {
+    const { request, range } = registration;
     let store: Store;
     try {
-      const range = keyRange(request.key, request.rangeEnd);
-      store = await this.#options.router.storeFor(range, this.#context.signal);
-      this.#remember(range, store);
+      store = await registration.store;
       // The first answer of an etcd to ids of its own must be known before ids are chosen around them.
       if (this.#place !== store) for (const leg of this.#legs.values()) await leg.settled();
       const reason = this.#reasonAgainst(request, range, store);
-      if (reason !== undefined) return await this.#refuse(store, reason);
-      if (store.passthrough === undefined) return await this.#createSql(store, request);
+      if (reason !== undefined) {
+        registration.abandon();
+        return await this.#refuse(store, reason);
+      }
+      if (store.passthrough === undefined) return await this.#createSql(store, registration);
     } catch (error) {
+      registration.abandon();
       return this.#createFailed(error);
     }
+    registration.abandon();
     return this.#createEtcd(store, request, message);
   }
 
@@ -173,9 +206,9 @@ class WatchSession {
     return owner === undefined ? undefined : 'mvcc: duplicate watch ID provided on the WatchStream';
   }
 
-  async #createSql(store: Store, request: WatchCreateRequest): Promise<void> {
-    const abort = linkedAbort(this.#context.signal);
-    const { template, watch } = await this.#register(store, request, abort);
+  async #createSql(store: Store, registration: Registration): Promise<void> {
+    const { request, abort } = registration;
+    const { template, watch } = await registration.registered();
     this.#join(store);
     const id = this.#choose(request.watchId, this.#place === store ? 'natural' : 'mixed');
     const sql = new SqlWatch({ id, store, watch, request, header: template, abort, outlet: this.#outlet });
@@ -183,31 +216,6 @@ class WatchSession {
     const header = { ...template, revision: watch.createdRevision };
     await this.#outlet.write(encodeWatchResponse({ header, watchId: id, created: true }));
     sql.start(() => this.#round?.leave(id));
-  }
-
-  /** @throws EtcdError timeout when the store takes too long, whether it heeds its signal or not. */
-  async #register(
-    store: Store,
-    request: WatchCreateRequest,
-    abort: AbortController,
-  ): Promise<{ readonly template: ResponseHeader; readonly watch: Watch }> {
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      late.reject(new EtcdError('timeout'));
-      abort.abort();
-    }, createTimeoutMs);
-    const register = async () => {
-      const template = await this.#headers.of(store, abort.signal);
-      return { template, watch: await store.watch(request, abort.signal, this.#pace.of(store)) };
-    };
-    try {
-      return await Promise.race([register(), late.promise]);
-    } catch (error) {
-      abort.abort();
-      throw error;
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   #createEtcd(store: Store, request: WatchCreateRequest, message: Buffer): Promise<void> {
