@@ -137,6 +137,7 @@ export class MemoryStore implements Store {
 
   async watch(request: WatchCreateRequest, signal: AbortSignal): Promise<Watch> {
     await this.#gate();
+    signal.throwIfAborted();
     const watch = new MemoryWatch(this, request, signal);
     this.#watches.add(watch);
     signal.addEventListener('abort', () => this.#watches.delete(watch), { once: true });
