@@ -123,17 +123,6 @@ export const watchEdgeCases: Cases = {
     await on.client.put(on.key('a'), '1');
     t.is((await stream.events(1)).length, 1);
   },
-  'a progress request on a stream without watches does no harm': async (t, on) => {
-    const stream = on.stream();
-    stream.requestProgress();
-    stream.send(on.key('a'));
-    let answer = await stream.next();
-    // etcd answers it or not, by how far its new stream is; a mark says nothing here.
-    if (!answer.created) answer = await stream.next();
-    t.true(answer.created);
-    await on.client.put(on.key('a'), '1');
-    t.is((await stream.events(1)).length, 1);
-  },
   'requests of no kind are ignored': async (t, on) => {
     const stream = on.stream();
     stream.sendRaw(Buffer.alloc(0));
