@@ -60,7 +60,7 @@ export class Scene {
     return (await this.#guard?.violations()) ?? [];
   }
 
-  /** The same place, seen by a client of its own whose watches nobody judges: of many keys, or of keys outside. */
+  /** The same place, seen by a client of its own whose watches nobody judges: of so many keys that reading back their history takes long. */
   unjudged(): Scene {
     const scene = new Scene(new EtcdClient(this.client.endpoint), this);
     scene.base = this.base;
