@@ -32,6 +32,7 @@ export async function sqlPlace(engine: SqlEngine): Promise<Place | undefined> {
       pass: async (seconds) => void (await driver.query({ name: 'test', text }, [BigInt(seconds) * 1000n])),
       expire: (id) => committer.revoke(id, { onlyIfExpired: true }),
     },
+    losesAnswers: false,
     isOrderOfEqualsOpen: false,
     async dispose() {
       await committer.close();
@@ -47,6 +48,7 @@ export async function etcdPlace(): Promise<Place | undefined> {
   if (etcd === undefined) return undefined;
   return {
     open: async () => openEtcdStore({ name: 'etcd', url: etcd.endpoint, logger: silentLogger }),
+    losesAnswers: true,
     isOrderOfEqualsOpen: true,
     dispose: () => etcd.dispose(),
   };

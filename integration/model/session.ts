@@ -30,6 +30,8 @@ export interface Place {
     pass(seconds: number): Promise<void>;
     expire(id: LeaseId): Promise<{ readonly revision: Revision; readonly found: boolean }>;
   };
+  /** A txn under way when it is closed may be done without an answer. */
+  readonly losesAnswers: boolean;
   /** See ExplainOptions. */
   readonly isOrderOfEqualsOpen: boolean;
   dispose(): Promise<void>;
@@ -219,7 +221,8 @@ export class Session {
     if (request.do === 'txn' && !isValid(request)) return;
     if (request.do === 'expire' && this.#gateways.place.time === undefined) return;
     // One whose answer gets lost may have been done, which no revision shows.
-    const isSilent = request.do === 'grant' || request.do === 'compact';
+    const { losesAnswers } = this.#gateways.place;
+    const isSilent = losesAnswers || request.do === 'grant' || request.do === 'compact';
     const store = isSilent ? await this.#gateways.hold(gateway) : this.#gateways.at(gateway);
     const began = ++this.#ticks;
     let result: Call['result'];
