@@ -10,7 +10,7 @@ import { steps, type Step } from './steps.ts';
 import { plain } from './explain.ts';
 
 const seed = Number(process.env['SWITCHYARD_TEST_SEED'] ?? 20_262);
-const operations = Number(process.env['SWITCHYARD_TEST_OPERATIONS'] ?? 1_000);
+const operations = Number(process.env['SWITCHYARD_TEST_OPERATIONS'] ?? 1_500);
 /** Requests of a history, about. */
 const requestsPerHistory = 100;
 /** How long a history that fails is made smaller. */
