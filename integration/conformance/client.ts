@@ -32,6 +32,8 @@ const identity = (message: Buffer) => message;
 const noBytes = Buffer.alloc(0);
 /** A call that takes longer has failed. */
 const callMsMax = 30_000;
+/** The same for a stream that a test may read slowly. */
+const streamMsMax = 120_000;
 
 /** What a server answered instead of a response. */
 export class RpcError extends Error {
@@ -149,7 +151,7 @@ export class EtcdClient {
   /** The answers to one request, each as it is asked for; who leaves early cancels the call. @throws RpcError */
   async *serverStream(method: string, request: Buffer): AsyncGenerator<Buffer, void, void> {
     const path = `/etcdserverpb.${method}`;
-    const deadline = Date.now() + callMsMax;
+    const deadline = Date.now() + streamMsMax;
     const call = this.#client.makeServerStreamRequest(path, identity, identity, request, { deadline });
     try {
       for await (const message of call) yield message as Buffer;
