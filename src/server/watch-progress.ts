@@ -3,7 +3,7 @@
 import { noWatchId } from '../etcd/codec/watch.ts';
 import type { WatchId } from '../etcd/types.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
-import type { SqlWatch } from './watch-sql.ts';
+import type { Round, SqlWatch } from './watch-sql.ts';
 
 /** What a round needs of its stream. */
 export interface ProgressRoundHost {
@@ -22,7 +22,7 @@ export interface ProgressRoundHost {
  * behind what its watch was sent, nor speak for a watch that was not asked. Dropped without an answer, as etcd does, when one
  * of them starts in the future.
  */
-export class ProgressRound {
+export class ProgressRound implements Round {
   readonly #waiting = new Map<WatchId, SqlWatch>();
   readonly #members = new Map<WatchId, SqlWatch>();
   readonly #host: ProgressRoundHost;
@@ -42,12 +42,10 @@ export class ProgressRound {
     return !this.#done;
   }
 
-  /** There will be no answer; the round is open until everybody is there. */
   drop(): void {
     this.#dropped = true;
   }
 
-  /** The watch has got everything up to its mark. */
   arrived(watch: SqlWatch): Promise<void> {
     this.#waiting.delete(watch.id);
     return this.#answerWhenAllThere();

@@ -7,7 +7,6 @@ import type { Event, ResponseHeader, Revision, WatchCreateRequest, WatchId } fro
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
 import { fragments } from './watch-fragments.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
-import type { ProgressRound } from './watch-progress.ts';
 
 /** An event goes out in the same bytes to every watch that got the same event object. */
 const encodedEvents = new WeakMap<Event, EncodedEvent>();
@@ -16,6 +15,14 @@ function encoded(event: Event): EncodedEvent {
   let bytes = encodedEvents.get(event);
   if (bytes === undefined) encodedEvents.set(event, (bytes = encodeEvent(event)));
   return bytes;
+}
+
+/** A question for progress that is answered when all watches it was put to have answered. */
+export interface Round {
+  /** There will be no answer; the round is open until everybody is there. */
+  drop(): void;
+  /** The watch has got everything up to its mark. */
+  arrived(watch: SqlWatch): Promise<void>;
 }
 
 export interface SqlWatchOptions {
@@ -39,7 +46,7 @@ export class SqlWatch {
   #live = true;
   #ownProgress = false;
   #sentSinceTick = false;
-  #round: ProgressRound | undefined;
+  #round: Round | undefined;
 
   constructor(options: SqlWatchOptions) {
     this.id = options.id;
@@ -74,7 +81,7 @@ export class SqlWatch {
   }
 
   /** A mark that counts for `round`. */
-  joinRound(round: ProgressRound): void {
+  joinRound(round: Round): void {
     this.#round = round;
     this.#options.watch.requestProgress();
   }
