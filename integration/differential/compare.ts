@@ -7,7 +7,10 @@ import type { Wire } from './wire.ts';
 
 /** Undefined: every answer is equal. */
 export async function difference(etcd: Wire, other: Wire, history: History): Promise<string | undefined> {
-  const [expected, got] = await Promise.all([replay(etcd, history), replay(other, history)]);
+  // Both to their end, so that the next history finds nobody at work.
+  const both = [replay(etcd, history), replay(other, history)] as const;
+  await Promise.allSettled(both);
+  const [expected, got] = await Promise.all(both);
   for (const [index, { to, answer }] of expected.entries()) {
     const theirs = got[index];
     if (theirs !== undefined && isDeepStrictEqual(theirs.answer, answer)) continue;

@@ -222,7 +222,8 @@ const watch = record<WatchStep>({
   progressNotify: flag(),
   fragment: flag(),
   filters: seldom(pick([0], [1], [0, 1], [1, 1]), 5),
-  id: seldom(pick(1, 2, 7, 2 ** 33, -1, -5), 5),
+  // Not -1: its events could not be told from marks for all watches.
+  id: seldom(pick(1, 2, 7, 2 ** 33, -5), 5),
 });
 const id = some<string>([6, pick('L1', 'L2', 'S1', 'S2')], [1, lease]);
 

@@ -236,7 +236,8 @@ class Player implements Names, Meaning {
     const ttl = (lease: Message) => Number(this.#ttls.get(lease['id'] as bigint) ?? 0n);
     const isOrdered = leases?.every((lease, index) => index === 0 || ttl(leases[index - 1]!) <= ttl(lease));
     if (isOrdered === true) {
-      leases?.sort((a, b) => ttl(a) - ttl(b) || Number((a['id'] as bigint) - (b['id'] as bigint)));
+      const name = (lease: Message) => this.lease(lease['id'] as bigint);
+      leases?.sort((a, b) => ttl(a) - ttl(b) || (name(a) < name(b) ? -1 : 1));
     }
   }
 
