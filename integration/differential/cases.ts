@@ -34,4 +34,12 @@ export const cases: Readonly<Record<string, History>> = {
     { do: 'grant', id: 'L1', ttl: 100 },
     { do: 'put', key: 'a', ignoreValue: true, lease: 'L1' },
   ],
+  'the pair before the oldest revision that is kept': [
+    { do: 'watch', stream: 1, key: '\0', end: '\0' },
+    { do: 'put', key: 'a', value: '1' },
+    { do: 'put', key: 'a', value: '2' },
+    { do: 'compact', revision: 'now' },
+    { do: 'put', key: 'a', value: '3' },
+    { do: 'watch', stream: 0, key: 'a', start: 'now-1', prevKv: true },
+  ],
 };

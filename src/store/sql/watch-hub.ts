@@ -110,6 +110,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       request,
       createdRevision: revision,
       nextRevision: startRevision === 0n ? revision + 1n : startRevision,
+      compactRevision,
       pace,
     });
     const onAbort = () => watcher.end();

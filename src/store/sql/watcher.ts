@@ -63,6 +63,8 @@ export interface WatcherOptions {
   readonly createdRevision: Revision;
   /** The first revision that it is about. */
   readonly nextRevision: Revision;
+  /** Compacted when it was created: pairs from before are not told any more, though memory may still have them. */
+  readonly compactRevision: Revision;
   readonly pace: WatchPace;
 }
 
@@ -73,6 +75,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   readonly #host: WatcherHost;
   readonly #request: WatcherOptions['request'];
   readonly #firstRevision: Revision;
+  readonly #compactRevision: Revision;
   readonly #backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
   #state: WatcherState;
   #position: Revision;
@@ -96,6 +99,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#pace = options.pace;
     this.createdRevision = options.createdRevision;
     this.#firstRevision = options.nextRevision;
+    this.#compactRevision = options.compactRevision;
     this.#position = options.nextRevision - 1n;
     this.#state = this.#position >= options.host.applied ? 'synced' : 'behind';
   }
@@ -297,6 +301,9 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
       due = due.filter((event) => event.kv.modRevision >= this.#firstRevision);
     }
     if (filters.length > 0) due = due.filter((event) => !filters.includes(`no${event.type}`));
-    return prevKv ? due : due.map((event) => this.#host.withoutPrevKv(event));
+    if (!prevKv) return due.map((event) => this.#host.withoutPrevKv(event));
+    const isOldest = (event: Event) => event.kv.modRevision <= this.#compactRevision;
+    if (first === undefined || !isOldest(first)) return due;
+    return due.map((event) => (isOldest(event) ? this.#host.withoutPrevKv(event) : event));
   }
 }
