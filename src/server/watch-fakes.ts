@@ -24,7 +24,7 @@ export const progress = encodeWatchRequest({ type: 'progress' });
 export const next = async (stream: TestStream): Promise<WatchResponse> =>
   decodeWatchResponse(await stream.next());
 
-/** An etcd that assigns ids from 0, confirms creates and cancels, and answers progress for all. */
+/** An etcd that assigns ids from 0, confirms creates and cancels, and answers progress for all; one that has half-closed too. */
 export class FakeEtcd implements Passthrough {
   revision = 100n;
   /** Ends every stream. */
@@ -37,18 +37,20 @@ export class FakeEtcd implements Passthrough {
     const queue: Buffer[] = [];
     let wake = Promise.withResolvers<void>();
     let over = false;
+    let isEnded = false;
     let nextId = 0n;
     const say = (parts: Partial<Parameters<typeof encodeWatchResponse>[0]> & { watchId: bigint }) => {
       const header = { clusterId: 1n, memberId: 2n, revision: this.revision, raftTerm: 3n };
       queue.push(encodeWatchResponse({ header, ...parts }));
       wake.resolve();
     };
-    const end = () => {
+    const cancelStream = () => {
       over = true;
       wake.resolve();
     };
     return {
       write: (message) => {
+        if (isEnded) return Promise.reject(new Error('write after end'));
         const request = decodeWatchRequest(message);
         if (request?.type === 'create')
           say({
@@ -59,8 +61,8 @@ export class FakeEtcd implements Passthrough {
         else say({ watchId: -1n });
         return Promise.resolve();
       },
-      end,
-      cancel: end,
+      end: () => void (isEnded = true),
+      cancel: cancelStream,
       async *[Symbol.asyncIterator]() {
         while (!over) {
           const message = queue.shift();

@@ -1,8 +1,12 @@
 // Many watches asked for at once: registered together, answered in the order of the requests, and nothing left of those refused.
 
 import test from 'ava';
+import { decodeWatchResponse } from '../etcd/codec/watch.ts';
+import type { MessageStream } from './call.ts';
+import type { ServiceOptions } from './service.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
-import { create, next } from './watch-fakes.ts';
+import { create, FakeEtcd, next } from './watch-fakes.ts';
+import { createWatchService } from './watch.ts';
 
 async function until(condition: () => boolean): Promise<void> {
   const deadline = performance.now() + 5_000;
@@ -50,4 +54,39 @@ test('a watch that is refused in its turn leaves nothing in the store', async (t
   stream.cancel();
   await until(() => store.watchCount === 0);
   t.pass();
+});
+
+test('a client that has half-closed gets the watches it asked for, also where finding their store takes a while', async (t) => {
+  const router = memoryRouter(new MemoryStore('default', new FakeEtcd()));
+  const halfClosed = Promise.withResolvers<void>();
+  const storeFor: typeof router.storeFor = async (range, signal) => {
+    if (range.start.toString() !== 'slow') return router.storeFor(range, signal);
+    await halfClosed.promise;
+    await new Promise(setImmediate);
+    return router.storeFor(range, signal);
+  };
+  const options = { router: { ...router, storeFor }, progressNotifyIntervalMs: 60_000 } as ServiceOptions;
+  const created = Promise.withResolvers<void>();
+  const answers: string[] = [];
+  const stream: MessageStream = {
+    async *[Symbol.asyncIterator]() {
+      yield create('a');
+      await until(() => answers.length === 1);
+      yield create('slow');
+      halfClosed.resolve();
+    },
+    write: (message) => {
+      const { watchId, canceled } = decodeWatchResponse(message);
+      answers.push(`${watchId}${canceled ? ' refused' : ''}`);
+      if (answers.length === 2) created.resolve();
+      return Promise.resolve();
+    },
+  };
+  const abort = new AbortController();
+  const context = { method: '/etcdserverpb.Watch/Watch', metadata: {}, signal: abort.signal };
+  const run = createWatchService(options).bidi!['Watch']!(stream, context);
+  await Promise.race([created.promise, run]);
+  t.deepEqual(answers, ['0', '1']);
+  abort.abort();
+  await t.throwsAsync(run);
 });

@@ -129,6 +129,8 @@ class WatchSession {
       const request = decodeWatchRequest(message);
       if (request !== undefined) await this.#handle(request, message);
     }
+    // What was asked for before the end still goes to its store.
+    await this.#creating;
     for (const leg of this.#legs.values()) leg.end();
   }
 
