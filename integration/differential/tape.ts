@@ -7,7 +7,8 @@
 //   - no revision is split over two answers, unless into fragments that the watch has asked for
 //   - the header of events is not behind the last of them
 //   - after a mark there is no event at or below it, of any watch that it speaks for
-//   - there are no more marks than have been asked for
+//   - there are no more marks than have been asked for; one mark for all watches or one for each of them answers a request,
+//     since switchyard gives each its own when their events are not equally far
 // Left out: deletes at the compact revision, of a watch that starts at it. etcd has them until its compaction comes by.
 
 import type { StreamRecording } from '../guarantees/recording.ts';
@@ -57,9 +58,11 @@ export class Tape {
   readonly untruths: string[] = [];
   #end: string | undefined;
   #marksAsked = 0;
-  #mark: { readonly id: string; readonly revision: bigint } | undefined;
+  readonly #marks = new Map<bigint, number>();
   /** Of the latest mark and the watches it spoke for. */
   readonly #floor = new Map<Watched, bigint>();
+  /** Marks since progress was asked for. */
+  readonly #heard = new Map<Watched, bigint>();
   #fragmentOf: bigint | undefined;
 
   constructor(stream: Stream, names: Names, recording: StreamRecording) {
@@ -126,16 +129,16 @@ export class Tape {
     this.#send({ progress: {} });
   }
 
-  /** Asks for progress, again and again, until a mark at `revision` or above is there. */
+  /** Asks for progress, again and again, until every watch has a mark at `revision` or above. */
   async progress(revision: bigint): Promise<Plain> {
-    this.#mark = undefined;
     const repeat = setInterval(() => this.askProgress(), progressRepeatMs);
     try {
+      this.#heard.clear();
       this.askProgress();
-      await this.#until(() => (this.#mark?.revision ?? -1n) >= revision, 'a progress mark');
-      const mark = this.#mark!;
+      const floors = () => this.live.map((watch) => this.#heard.get(watch) ?? -1n);
+      await this.#until(() => floors().every((floor) => floor >= revision), 'a progress mark');
       for (const watch of this.live) watch.isSynced = true;
-      return { id: mark.id, revision: this.#names.revision(mark.revision) };
+      return [...new Set(floors().map((floor) => this.#names.revision(floor)))];
     } finally {
       clearInterval(repeat);
     }
@@ -198,12 +201,13 @@ export class Tape {
   }
 
   #marked(id: bigint, revision: bigint): void {
-    this.#marksAsked -= 1;
-    if (this.#marksAsked < 0) this.untruths.push(`mark ${id} that was not asked for`);
-    this.#mark = { id: String(id), revision };
+    const marks = (this.#marks.get(id) ?? 0) + 1;
+    this.#marks.set(id, marks);
+    if (marks > this.#marksAsked) this.untruths.push(`mark ${id} that was not asked for`);
     for (const watch of this.#live.values()) {
       if (id !== -1n && id !== watch.id) continue;
       this.#floor.set(watch, revision);
+      this.#heard.set(watch, revision);
       if (revision < watch.from - 1n) this.untruths.push(`mark before the start of watch ${watch.id}`);
     }
   }
