@@ -1,7 +1,8 @@
 // Leases: granting, renewing, looking and letting them expire. Used by sql-store.ts. Deleting keys is the committer's.
 // Invariants: times to live are by the database's clock alone; a lease is expired by a write that looks at that clock again
 // under a lock, so of many gateways one succeeds. In the store that grants leases none expires whose owner may have been
-// kept from renewing it; in another one none expires that is still there where it was granted.
+// kept from renewing it; in another one none expires that is still there where it was granted, and however long a lease has,
+// it is over every few minutes, to be looked for there: its revocation may not have come through.
 
 import { SqlFault, type Dialect, type Driver, type Row, type Statement } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
@@ -23,6 +24,8 @@ const expiriesMax = 64;
 const overMax = 10_000;
 /** How long the store that grants leases may take to say whether some are still there. */
 const findMsMax = 5_000;
+/** How long a lease from elsewhere may be here without a look whether it is still there. */
+const lookSeconds = 300;
 
 /** A lease as it is asked for. */
 export interface LeaseRequest {
@@ -36,7 +39,7 @@ export interface Lessor {
     lease: LeaseRequest,
     signal: AbortSignal,
   ): Promise<{ readonly revision: Revision; readonly ttlSeconds: number }>;
-  /** Takes over a lease that another store granted; nothing when it is there already. */
+  /** Takes over a lease that another store granted; nothing when it is here already. */
   adopt(lease: LeaseRequest & { readonly remainingSeconds: number }, signal: AbortSignal): Promise<void>;
   /**
    * Gives the lease its whole TTL again; `ttlSeconds` is 0 when it is gone. One that is over and not removed yet is
@@ -107,14 +110,16 @@ interface LeaseStatements {
   readonly selectOver: Statement;
 }
 
-function leaseStatements(sql: Dialect['sql']): LeaseStatements {
+/** `longestSeconds`: what a renewal gives at most. */
+function leaseStatements(sql: Dialect['sql'], longestSeconds: number): LeaseStatements {
   const { nowMs } = sql;
   const insertColumns = ['id', 'ttl_seconds', 'expires_at'];
   const row = `(?, ?, ${nowMs} + ?)`;
   const select =
     `SELECT m.revision AS revision, ${nowMs} AS now, l.ttl_seconds AS ttl_seconds,` +
     ` l.expires_at - ${nowMs} AS remaining`;
-  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + ttl_seconds * 1000 WHERE id = ?`;
+  const seconds = `CASE WHEN ttl_seconds > ${longestSeconds} THEN ${longestSeconds} ELSE ttl_seconds END`;
+  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + (${seconds}) * 1000 WHERE id = ?`;
   const from = 'FROM switchyard_meta m LEFT JOIN switchyard_lease l';
   return {
     insert: {
@@ -158,7 +163,8 @@ class SqlLessor implements Lessor {
 
   constructor(options: LessorOptions) {
     this.#options = options;
-    this.#statements = leaseStatements(options.dialect.sql);
+    const longestSeconds = options.findLease === undefined ? ttlSecondsMax : lookSeconds;
+    this.#statements = leaseStatements(options.dialect.sql, longestSeconds);
   }
 
   async grant({ id, ttlSeconds }: LeaseRequest, signal: AbortSignal) {
@@ -181,7 +187,7 @@ class SqlLessor implements Lessor {
     { id, ttlSeconds, remainingSeconds }: LeaseRequest & { readonly remainingSeconds: number },
     signal: AbortSignal,
   ): Promise<void> {
-    const params = [id, BigInt(ttlSeconds), msOf(remainingSeconds)];
+    const params = [id, BigInt(ttlSeconds), untilLookMs(remainingSeconds)];
     await this.#options.driver.query(this.#statements.insertIgnore, params, signal);
   }
 
@@ -296,7 +302,7 @@ class SqlLessor implements Lessor {
     return over.filter((row) => isRipe(Number(int64(row, 'ttl_seconds')))).map((row) => int64(row, 'id'));
   }
 
-  /** Those of `ids` that are not there any more where they were granted; the others get the time they have there. */
+  /** Those of `ids` that are not there any more where they were granted; the others get time until the next look. */
   async #gone(ids: readonly LeaseId[], findLease: FindLease): Promise<LeaseId[]> {
     const { driver } = this.#options;
     const { signal } = this.#stop;
@@ -304,7 +310,7 @@ class SqlLessor implements Lessor {
     const isGone = async (id: LeaseId) => {
       const found = await findLease(id, bounded);
       if (found === undefined) return true;
-      await driver.query(this.#statements.extend, [msOf(found.remainingSeconds), id], signal);
+      await driver.query(this.#statements.extend, [untilLookMs(found.remainingSeconds), id], signal);
       return false;
     };
     const gone = await Promise.all(ids.map(isGone));
@@ -312,7 +318,8 @@ class SqlLessor implements Lessor {
   }
 }
 
-const msOf = (seconds: number) => BigInt(Math.round(seconds * 1000));
+const untilLookMs = (remainingSeconds: number) =>
+  BigInt(Math.round(Math.min(remainingSeconds, lookSeconds) * 1000));
 
 function metaOf(rows: readonly Row[]): Row {
   const row = rows[0];
