@@ -17,7 +17,7 @@ import { Wire } from './wire.ts';
 
 const seed = Number(process.env['SWITCHYARD_TEST_SEED'] ?? 20_261);
 const path = process.env['SWITCHYARD_TEST_PATH'];
-const operationsMin = Number(process.env['SWITCHYARD_TEST_OPERATIONS'] ?? 4_000);
+const operationsMin = Number(process.env['SWITCHYARD_TEST_OPERATIONS'] ?? 3_000);
 const engines = (process.env['SWITCHYARD_TEST_ENGINES'] ?? 'sqlite,postgres,mysql').split(',') as SqlEngine[];
 /** Pairs of servers at work at the same time: each history has a pair for itself. */
 const pairs = 4;
