@@ -143,6 +143,26 @@ test('watch: progress asked for while a mark is on its way gets a mark of its ow
   stream.cancel();
 });
 
+test('watch: what was asked for progress while a mark was long in coming is answered, but not without bound', async (t) => {
+  const store = new MemoryStore('default');
+  const gateway = await TestGateway.start(memoryRouter(store));
+  t.teardown(() => gateway.close());
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a'));
+  await next(stream);
+  const marks = Promise.withResolvers<void>();
+  store.holdMarks = marks.promise;
+  for (let asked = 0; asked < 300; asked++) stream.send(progress);
+  // Sent later: all requests have been read when it is answered.
+  stream.send(create('a', { watchId: 9n }));
+  t.like(await next(stream), { created: true });
+  marks.resolve();
+  for (let told = 0; told < 101; told++) t.like(await next(stream), { canceled: false, events: [] });
+  stream.send(cancel(9n));
+  t.like(await next(stream), { canceled: true, watchId: 9n });
+  stream.cancel();
+});
+
 test('watch: a store that hangs holds up neither cancels nor progress of the others, nor creates for ever', async (t) => {
   const [store, hanging] = [new MemoryStore('default'), new MemoryStore('hanging')];
   const released = Promise.withResolvers<void>();

@@ -37,6 +37,8 @@ const mixedWatchIdMin = 2n ** 32n;
 const createPatienceMs = 500;
 /** Creates of one stream that are on their way at a time. */
 const createsUnderWayMax = 256;
+/** Marks that progress requests get which came while the ones before were unanswered; an etcd that is behind gives them none. */
+const progressAgainMax = 100;
 /** Ranges that a stream remembers to know which placements concern it; with more, all do. */
 const rangesMax = 1_000;
 
@@ -334,7 +336,7 @@ class WatchSession {
     // etcd has nothing to say for all while one of them has ended and not been cancelled.
     if (live.length < watches.length) return;
     if (this.#round?.isOpen === true) {
-      this.#askedAgain += times;
+      this.#askedAgain = Math.min(this.#askedAgain + times, progressAgainMax);
       return;
     }
     this.#askedAgain = 0;
