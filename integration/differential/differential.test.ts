@@ -64,14 +64,23 @@ async function play(
     count(steps.length);
   });
   for (let next = seeds(); next !== undefined; next = seeds()) {
-    await fc.assert(property, {
-      seed: next,
-      numRuns: historiesPerSeed,
+    const options = { seed: next, numRuns: historiesPerSeed };
+    // Histories may take as long as they like; only the search for a shorter one is limited.
+    const found = await fc.check(property, {
+      ...options,
       ...(path === undefined ? {} : { path }),
-      includeErrorInReport: true,
+      endOnFailure: true,
+    });
+    if (!found.failed) continue;
+    const shortest = await fc.check(property, {
+      ...options,
+      path: found.counterexamplePath ?? '',
       interruptAfterTimeLimit: shrinkMsMax,
       markInterruptAsFailure: true,
+      includeErrorInReport: true,
     });
+    const isReproduced = shortest.failed && shortest.counterexample !== null;
+    throw new Error(fc.defaultReportMessage(isReproduced ? shortest : found));
   }
 }
 
