@@ -147,7 +147,7 @@ export class Scene {
         case 'deleteRange':
           return this.delete(op.response);
         case 'txn':
-          // etcd leaves the revision out of the header of a txn in a txn; whoever fills it in tells no lie.
+          // The header of a txn in a txn is empty: the differential test looks at it.
           return this.#outcome(op.response);
       }
     });
