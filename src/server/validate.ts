@@ -4,7 +4,8 @@
 
 import { EtcdError } from '../etcd/errors.ts';
 import { opOfNoKind } from '../etcd/requests.ts';
-import { contains, isFromKey, keyRange, type KeyRange } from '../etcd/range.ts';
+import { isFromKey, keyRange } from '../etcd/range.ts';
+import { KeyRangeSet } from '../etcd/range-set.ts';
 import type { DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest } from '../etcd/types.ts';
 
 /** Most bytes of a request that writes; etcd's `--max-request-bytes` default. */
@@ -89,10 +90,10 @@ function checkOp(op: RequestOp, opsLeft: number): void {
   }
 }
 
-/** What one branch may write: put keys (latin1, which keeps every byte) and deleted ranges. */
+/** What one branch may write: put keys (latin1, which keeps every byte) and deleted keys. */
 interface Writes {
   readonly puts: Set<string>;
-  readonly deletes: KeyRange[];
+  readonly deletes: KeyRangeSet;
 }
 
 /**
@@ -101,18 +102,17 @@ interface Writes {
  */
 function collectWrites(ops: readonly RequestOp[]): Writes {
   const puts = new Set<string>();
-  const deletes: KeyRange[] = [];
+  const deletes = new KeyRangeSet();
   const add = (key: string, allowed?: ReadonlySet<string>) => {
     if (puts.has(key) && !allowed?.has(key)) throw new EtcdError('duplicateKey');
-    const bytes = Buffer.from(key, 'latin1');
-    if (deletes.some((range) => contains(range, bytes))) throw new EtcdError('duplicateKey');
+    if (deletes.has(Buffer.from(key, 'latin1'))) throw new EtcdError('duplicateKey');
     puts.add(key);
   };
   for (const op of ops) {
     // etcd takes the end of "from this key on" for an ordinary one here, below every key, so that nothing overlaps. A store that
     // would have to change a key twice says so itself.
     const isChecked = op.type === 'deleteRange' && !isFromKey(op.request.rangeEnd);
-    if (isChecked) deletes.push(keyRange(op.request.key, op.request.rangeEnd));
+    if (isChecked) deletes.add(keyRange(op.request.key, op.request.rangeEnd));
   }
   for (const op of ops) {
     if (op.type !== 'txn') continue;
@@ -120,7 +120,8 @@ function collectWrites(ops: readonly RequestOp[]): Writes {
     const failure = collectWrites(op.request.failure);
     for (const key of success.puts) add(key);
     for (const key of failure.puts) add(key, success.puts);
-    deletes.push(...success.deletes, ...failure.deletes);
+    deletes.addAll(success.deletes);
+    deletes.addAll(failure.deletes);
   }
   for (const op of ops) {
     if (op.type === 'put') add(op.request.key.toString('latin1'));

@@ -3,7 +3,8 @@
 // read. Invariant: an EtcdError is thrown before anything is applied, so a bad txn fails alone.
 
 import { EtcdError } from '../../etcd/errors.ts';
-import { contains, keyRange, type KeyRange } from '../../etcd/range.ts';
+import { keyRange } from '../../etcd/range.ts';
+import { KeyRangeSet } from '../../etcd/range-set.ts';
 import type {
   Compare,
   DeleteRangeRequest,
@@ -91,6 +92,7 @@ export async function applyTxn(
 ): Promise<TxnResponse> {
   const path = await choosePath(state, request);
   await checkPath(state, path, options);
+  await checkChangesOnce(state, path);
   const responses = await new Application(state).run(path);
   state.endTxn();
   return { header: options.header(state.revision), succeeded: path.succeeded, responses };
@@ -164,26 +166,11 @@ function isOrdered(result: Compare['result'], sign: number): boolean {
 
 // Checks
 
-/** What the ops checked so far write. */
-interface Writes {
-  readonly puts: Buffer[];
-  readonly deletes: KeyRange[];
-}
-
-async function checkPath(
-  state: BatchState,
-  path: Path,
-  options: TxnOptions,
-  writes: Writes = { puts: [], deletes: [] },
-): Promise<void> {
+async function checkPath(state: BatchState, path: Path, options: TxnOptions): Promise<void> {
   for (const op of path.ops) {
     if (op.type === 'range') checkRevision(state, op.request.revision);
-    else if (op.type === 'put') {
-      await checkPut(state, op.request, options);
-      await checkPutOnce(state, op.request.key, writes);
-    } else if (op.type === 'deleteRange')
-      checkDeleteOnce(keyRange(op.request.key, op.request.rangeEnd), writes);
-    else await checkPath(state, op.path, options, writes);
+    else if (op.type === 'put') await checkPut(state, op.request, options);
+    else if (op.type === 'txn') await checkPath(state, op.path, options);
   }
 }
 
@@ -195,19 +182,32 @@ function checkRevision({ revision, compactRevision }: BatchState, asked: Revisio
   if (asked !== 0n && asked < first) throw new EtcdError('compacted', { compactRevision });
 }
 
-// The log has one row for a key and revision. etcd's API forbids to change a key twice in one txn, but etcd itself looks only at
-// the text of the request, and misses two cases: a put in a nested txn before a deletion in a later one, and a deletion from a key
-// on. What the text allows is refused here when it comes to that.
-
-async function checkPutOnce(state: BatchState, key: Buffer, { puts, deletes }: Writes): Promise<void> {
-  puts.push(key);
-  if (!deletes.some((range) => contains(range, key))) return;
-  if ((await state.get(key)) !== undefined) throw new EtcdError('duplicateKey');
+/**
+ * The log has one row for a key and revision. etcd's API forbids to change a key twice in one txn, but etcd itself looks only at
+ * the text of the request, and misses two cases: a put in a nested txn before a deletion in a later one, and a deletion from a key
+ * on. What the text allows is refused here when it comes to that.
+ */
+async function checkChangesOnce(state: BatchState, path: Path): Promise<void> {
+  const writes = writesOf(path);
+  if (!writes.some(({ type }) => type === 'put') || !writes.some(({ type }) => type === 'deleteRange'))
+    return;
+  const before = new KeyRangeSet();
+  for (const { type, request } of writes) {
+    if (type === 'deleteRange') before.add(keyRange(request.key, request.rangeEnd));
+    else if (before.has(request.key) && (await state.get(request.key)) !== undefined)
+      throw new EtcdError('duplicateKey');
+  }
+  const after = new KeyRangeSet();
+  for (const { type, request } of writes.toReversed()) {
+    if (type === 'deleteRange') after.add(keyRange(request.key, request.rangeEnd));
+    else if (after.has(request.key)) throw new EtcdError('duplicateKey');
+  }
 }
 
-function checkDeleteOnce(range: KeyRange, { puts, deletes }: Writes): void {
-  deletes.push(range);
-  if (puts.some((key) => contains(range, key))) throw new EtcdError('duplicateKey');
+type Write = Extract<PathOp, { readonly type: 'put' | 'deleteRange' }>;
+
+function writesOf({ ops }: Path): readonly Write[] {
+  return ops.flatMap((op) => (op.type === 'txn' ? writesOf(op.path) : op.type === 'range' ? [] : [op]));
 }
 
 async function checkPut(state: BatchState, request: PutRequest, { keyBytesMax }: TxnOptions): Promise<void> {
