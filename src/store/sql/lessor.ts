@@ -4,12 +4,13 @@
 // kept from renewing it; in another one none expires that is still there where it was granted, and however long a lease has,
 // it is over every few minutes, to be looked for there: its revocation may not have come through.
 
-import { SqlFault, type Dialect, type Driver, type Row, type Statement } from '../../dialect/dialect.ts';
+import { SqlFault, type Dialect, type Driver, type Row } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Committer } from './committer.ts';
+import { leaseStatements } from './lease-statements.ts';
 import { Presence } from './presence.ts';
 import { bytes, int64 } from './row.ts';
 
@@ -20,8 +21,6 @@ const ttlSecondsMax = 9_000_000_000;
 const tickMs = 500;
 /** Leases expired at once: they share few batches of the committer. */
 const expiriesMax = 64;
-/** Leases that are over looked at in one go. */
-const overMax = 10_000;
 /** How long the store that grants leases may take to say whether some are still there. */
 const findMsMax = 5_000;
 /** How long a lease from elsewhere may be here without a look whether it is still there. */
@@ -91,72 +90,9 @@ export function createLessor(options: LessorOptions): Lessor {
   return new SqlLessor(options);
 }
 
-interface LeaseStatements {
-  /** id, ttl_seconds, milliseconds from now. */
-  readonly insert: Statement;
-  readonly insertIgnore: Statement;
-  /** id; only one that is not over. */
-  readonly renew: Statement;
-  /** id. */
-  readonly revive: Statement;
-  /** milliseconds from now, id. */
-  readonly extend: Statement;
-  /** id → revision, now (ms); ttl_seconds and remaining (ms), NULL without such a lease. */
-  readonly select: Statement;
-  /** The same with k of each attached key. */
-  readonly selectWithKeys: Statement;
-  readonly selectAll: Statement;
-  /** Longest TTL in seconds → now (ms); id, ttl_seconds of those that are over, one row with NULLs without any. */
-  readonly selectOver: Statement;
-}
-
-/** `longestSeconds`: what a renewal gives at most. */
-function leaseStatements(sql: Dialect['sql'], longestSeconds: number): LeaseStatements {
-  const { nowMs } = sql;
-  const insertColumns = ['id', 'ttl_seconds', 'expires_at'];
-  const row = `(?, ?, ${nowMs} + ?)`;
-  const select =
-    `SELECT m.revision AS revision, ${nowMs} AS now, l.ttl_seconds AS ttl_seconds,` +
-    ` l.expires_at - ${nowMs} AS remaining`;
-  const seconds = `CASE WHEN ttl_seconds > ${longestSeconds} THEN ${longestSeconds} ELSE ttl_seconds END`;
-  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + (${seconds}) * 1000 WHERE id = ?`;
-  const from = 'FROM switchyard_meta m LEFT JOIN switchyard_lease l';
-  return {
-    insert: {
-      name: 'lease.grant',
-      text: `INSERT INTO switchyard_lease (${insertColumns.join(', ')}) VALUES ${row}`,
-    },
-    insertIgnore: { name: 'lease.adopt', text: sql.insertIgnore('switchyard_lease', insertColumns, row) },
-    renew: { name: 'lease.renew', text: `${renew} AND expires_at > ${nowMs}` },
-    revive: { name: 'lease.revive', text: renew },
-    extend: {
-      name: 'lease.extend',
-      text: `UPDATE switchyard_lease SET expires_at = ${nowMs} + ? WHERE id = ?`,
-    },
-    select: { name: 'lease.select', text: `${select} ${from} ON l.id = ? WHERE m.id = 1` },
-    selectWithKeys: {
-      name: 'lease.select_with_keys',
-      text:
-        `${select}, a.k AS k ${from} ON l.id = ? LEFT JOIN switchyard_lease_key a ON a.lease = l.id` +
-        ' WHERE m.id = 1 ORDER BY a.k',
-    },
-    selectAll: {
-      name: 'lease.list',
-      text: `SELECT m.revision AS revision, l.id AS id ${from} ON 1 = 1 WHERE m.id = 1 ORDER BY l.expires_at, l.id`,
-    },
-    selectOver: {
-      name: 'lease.over',
-      text:
-        `SELECT ${nowMs} AS now, l.id AS id, l.ttl_seconds AS ttl_seconds ${from}` +
-        ` ON l.expires_at <= ${nowMs} AND l.ttl_seconds <= ? WHERE m.id = 1` +
-        ` ORDER BY l.expires_at LIMIT ${overMax}`,
-    },
-  };
-}
-
 class SqlLessor implements Lessor {
   readonly #options: LessorOptions;
-  readonly #statements: LeaseStatements;
+  readonly #statements: ReturnType<typeof leaseStatements>;
   readonly #presence = new Presence();
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;

@@ -1,0 +1,71 @@
+// The statements about leases, but for those of their removal, which is the committer's. Used by lessor.ts. Times to live are by
+// the database's clock alone.
+
+import type { Dialect, Statement } from '../../dialect/dialect.ts';
+
+/** Leases that are over looked at in one go. */
+const overMax = 10_000;
+
+/** What the lessor asks and changes. */
+export interface LeaseStatements {
+  /** id, ttl_seconds, milliseconds from now. */
+  readonly insert: Statement;
+  readonly insertIgnore: Statement;
+  /** id; only one that is not over. */
+  readonly renew: Statement;
+  /** id. */
+  readonly revive: Statement;
+  /** milliseconds from now, id. */
+  readonly extend: Statement;
+  /** id → revision, now (ms); ttl_seconds and remaining (ms), NULL without such a lease. */
+  readonly select: Statement;
+  /** The same with k of each attached key. */
+  readonly selectWithKeys: Statement;
+  readonly selectAll: Statement;
+  /** Longest TTL in seconds → now (ms); id, ttl_seconds of those that are over, one row with NULLs without any. */
+  readonly selectOver: Statement;
+}
+
+/** The statements for one engine. `longestSeconds`: what a renewal gives at most. */
+export function leaseStatements(sql: Dialect['sql'], longestSeconds: number): LeaseStatements {
+  const { nowMs } = sql;
+  const insertColumns = ['id', 'ttl_seconds', 'expires_at'];
+  const row = `(?, ?, ${nowMs} + ?)`;
+  const select =
+    `SELECT m.revision AS revision, ${nowMs} AS now, l.ttl_seconds AS ttl_seconds,` +
+    ` l.expires_at - ${nowMs} AS remaining`;
+  const seconds = `CASE WHEN ttl_seconds > ${longestSeconds} THEN ${longestSeconds} ELSE ttl_seconds END`;
+  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + (${seconds}) * 1000 WHERE id = ?`;
+  const from = 'FROM switchyard_meta m LEFT JOIN switchyard_lease l';
+  return {
+    insert: {
+      name: 'lease.grant',
+      text: `INSERT INTO switchyard_lease (${insertColumns.join(', ')}) VALUES ${row}`,
+    },
+    insertIgnore: { name: 'lease.adopt', text: sql.insertIgnore('switchyard_lease', insertColumns, row) },
+    renew: { name: 'lease.renew', text: `${renew} AND expires_at > ${nowMs}` },
+    revive: { name: 'lease.revive', text: renew },
+    extend: {
+      name: 'lease.extend',
+      text: `UPDATE switchyard_lease SET expires_at = ${nowMs} + ? WHERE id = ?`,
+    },
+    select: { name: 'lease.select', text: `${select} ${from} ON l.id = ? WHERE m.id = 1` },
+    selectWithKeys: {
+      name: 'lease.select_with_keys',
+      text:
+        `${select}, a.k AS k ${from} ON l.id = ? LEFT JOIN switchyard_lease_key a ON a.lease = l.id` +
+        ' WHERE m.id = 1 ORDER BY a.k',
+    },
+    selectAll: {
+      name: 'lease.list',
+      text: `SELECT m.revision AS revision, l.id AS id ${from} ON 1 = 1 WHERE m.id = 1 ORDER BY l.expires_at, l.id`,
+    },
+    selectOver: {
+      name: 'lease.over',
+      text:
+        `SELECT ${nowMs} AS now, l.id AS id, l.ttl_seconds AS ttl_seconds ${from}` +
+        ` ON l.expires_at <= ${nowMs} AND l.ttl_seconds <= ? WHERE m.id = 1` +
+        ` ORDER BY l.expires_at LIMIT ${overMax}`,
+    },
+  };
+}
