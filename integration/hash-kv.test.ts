@@ -189,7 +189,7 @@ test.serial('a history of many chunks, some of them of one large revision', asyn
     t.is(await sides[1].answer(revision), await sides[0].answer(revision), `at ${revision}`);
 });
 
-test('a compaction that overtakes a hash makes it start again, or end', async (t) => {
+test('a compaction that overtakes a hash makes it start again, or end, and so does a database that goes back', async (t) => {
   const database = await testDatabase('sqlite');
   if (database === undefined) return void t.pass();
   t.teardown(() => database.dispose());
@@ -226,4 +226,40 @@ test('a compaction that overtakes a hash makes it start again, or end', async (t
   const overtaken = hashKv(interrupted(compact(91n), 'log.revisions'), 90n);
   const late = await t.throwsAsync(overtaken, { instanceOf: EtcdError });
   t.is(late.reason, 'compacted');
+  const revisionBack = { name: 'test.back', text: 'UPDATE switchyard_meta SET revision = 100 WHERE id = 1' };
+  const gone = hashKv(
+    interrupted(() => driver.query(revisionBack, [])),
+    150n,
+  );
+  const lost = await t.throwsAsync(gone, { instanceOf: EtcdError });
+  t.is(lost.reason, 'futureRevision');
+});
+
+test('a key with a long history costs no more than as many keys', async (t) => {
+  const database = await testDatabase('mysql');
+  if (database === undefined) return void t.pass();
+  t.teardown(() => database.dispose());
+  await using store = await openTestStore(database);
+  const revisions = 1_000;
+  for (let round = 0; round < revisions; round += 200) {
+    const puts = Array.from({ length: 200 }, () =>
+      store.txn(txnRequest({ success: [op.put('k', '')] }), soon()),
+    );
+    await Promise.all(puts);
+  }
+  // One connection, for the server counts what each of them reads.
+  const driver = dialects.mysql.open({ url: database.url, pool: { ...pool, connectionsMax: 1 } });
+  t.teardown(() => driver.close());
+  const entriesRead = async () => {
+    const text = "SHOW SESSION STATUS LIKE 'Handler_read_%'";
+    const { rows } = await driver.query({ name: 'test.status', text }, []);
+    return rows.reduce((sum, row) => sum + Number(row['Value']), 0);
+  };
+  for (const compacted of [false, true]) {
+    if (compacted) await store.compact({ revision: 500n, physical: true }, soon());
+    const before = await entriesRead();
+    await hashKv((statement, params) => driver.query(statement, params), 0n);
+    const read = (await entriesRead()) - before;
+    t.true(read < revisions * 20, `${read} entries read, compacted: ${compacted}`);
+  }
 });

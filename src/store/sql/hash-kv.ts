@@ -4,13 +4,13 @@
 // moments: nothing at or below a revision changes but by compaction, so each chunk looks whether there was one.
 // Used by sql-store.ts.
 
-import type { QueryResult, Row } from '../../dialect/dialect.ts';
+import type { Row } from '../../dialect/dialect.ts';
 import { writeKeyValue } from '../../etcd/codec/message.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { Revision } from '../../etcd/types.ts';
 import { encode } from '../../etcd/wire.ts';
 import { crc32c } from '../../lib/crc32c.ts';
-import { revisionsOf, type Revisions } from './log-reader.ts';
+import { revisionsOf, rowsInOrder, unlimitedRows, type Revisions } from './log-reader.ts';
 import { selectHistory, selectRevisions } from './log-statements.ts';
 import { bytes, int64 } from './row.ts';
 import type { Query } from './statements.ts';
@@ -18,9 +18,8 @@ import type { Query } from './statements.ts';
 /** Bytes of one chunk, about: the number of rows follows the size of the rows before. */
 const chunkBytes = 4 * 1024 * 1024;
 const chunkRowsFirst = 64;
-const chunkRowsMax = 4_096;
-/** For a single revision that is read wholly, whatever its size. */
-const unlimitedRows = 2_147_483_647;
+/** Large values may follow small ones, and then so many of them are held at once. */
+const chunkRowsMax = 512;
 /** Starts again when a compaction overtakes it; clients compact every few minutes. */
 const attemptsMax = 5;
 /** What etcd answers as its compact revision before the first compaction. */
@@ -51,14 +50,15 @@ export async function hashKv(query: Query, asked: Revision): Promise<KvHash> {
   throw new EtcdError('timeout', { cause: new Error('compactions overtook the hash too often') });
 }
 
-/** Undefined: a compaction overtook it. */
+/** Undefined: a compaction overtook it, or the database has gone back to an earlier state. */
 async function hashHistory(query: Query, history: History): Promise<number | undefined> {
   const hasher = new Hasher(history);
   let after = 0n;
   let rowsMax = chunkRowsFirst;
   while (after < history.through) {
     const chunk = await readChunk(query, { after, through: history.through, rowsMax });
-    if (chunk.compactRevision !== history.compactRevision) return undefined;
+    if (chunk.compactRevision !== history.compactRevision || chunk.revision < history.through)
+      return undefined;
     let size = 0;
     for (const row of chunk.rows) size += hasher.add(row);
     after = chunk.through;
@@ -67,12 +67,11 @@ async function hashHistory(query: Query, history: History): Promise<number | und
   return hasher.hash;
 }
 
-interface Chunk {
+interface Chunk extends Revisions {
   /** Whole revisions, in (revision, sub) order. */
   readonly rows: readonly Row[];
   /** Nothing is missing up to here. */
   readonly through: Revision;
-  readonly compactRevision: Revision;
 }
 
 async function readChunk(
@@ -85,23 +84,18 @@ async function readChunk(
 ): Promise<Chunk> {
   // A power of two, so that few distinct statements exist.
   const limit = 2 ** Math.floor(Math.log2(rowsMax));
-  const { compactRevision, rows } = historyOf(await query(selectHistory(limit), [after, through]));
-  if (rows.length < limit) return { rows, through, compactRevision };
+  const read = async (rowsLimit: number, range: readonly [Revision, Revision]) => {
+    const result = await query(selectHistory(rowsLimit), range);
+    return { ...revisionsOf(result), rows: rowsInOrder(result) };
+  };
+  const chunk = await read(limit, [after, through]);
+  const { rows } = chunk;
+  if (rows.length < limit) return { ...chunk, through };
   // The last revision may go on beyond the limit.
   const last = int64(rows.at(-1)!, 'mod_revision');
   const whole = rows.filter((row) => int64(row, 'mod_revision') < last);
-  if (whole.length > 0) return { rows: whole, through: last - 1n, compactRevision };
-  return { through: last, ...historyOf(await query(selectHistory(unlimitedRows), [last - 1n, last])) };
-}
-
-function historyOf(result: QueryResult): Revisions & { readonly rows: readonly Row[] } {
-  const rows = result.rows.filter((row) => row['mod_revision'] !== null).toSorted(compareRows);
-  return { ...revisionsOf(result), rows };
-}
-
-function compareRows(a: Row, b: Row): number {
-  const difference = int64(a, 'mod_revision') - int64(b, 'mod_revision') || int64(a, 'sub') - int64(b, 'sub');
-  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
+  if (whole.length > 0) return { ...chunk, rows: whole, through: last - 1n };
+  return { ...(await read(unlimitedRows, [last - 1n, last])), through: last };
 }
 
 interface History {
@@ -116,32 +110,37 @@ interface History {
 class Hasher {
   readonly #history: History;
   #hash = crc32c(Buffer.from('key'));
-  /** The hash for the case that nothing is live; of no use once something is. */
-  #hashOfLeft = this.#hash;
-  #isAnyLive = false;
+  /** The hash for the case that nothing is live; absent = the same. */
+  #hashOfLeft: number | undefined;
+  /** Keys that are live after the rows so far. */
+  #liveKeys = 0;
 
   constructor(history: History) {
     this.#history = history;
   }
 
   get hash(): number {
-    return this.#isAnyLive ? this.#hash : this.#hashOfLeft;
+    return this.#liveKeys > 0 ? this.#hash : (this.#hashOfLeft ?? this.#hash);
   }
 
   /** The bytes of `row`, about. */
   add(row: Row): number {
     const { through, compactRevision } = this.#history;
     const isTombstone = int64(row, 'tombstone') !== 0n;
+    const isNew = int64(row, 'prev_revision') === 0n;
+    const isAbove = int64(row, 'mod_revision') > compactRevision;
     const next = row['next_revision'] === null ? undefined : int64(row, 'next_revision');
     const isLiveAt = (revision: Revision) => !isTombstone && (next === undefined || next > revision);
-    const isAbove = int64(row, 'mod_revision') > compactRevision;
-    const isLive = isLiveAt(through);
-    if (isLive) this.#isAnyLive = true;
-    const counts = isAbove || isLive;
-    const isLeft = !this.#isAnyLive && (isAbove || isLiveAt(compactRevision));
-    const entry = counts || isLeft ? entryOf(row, isTombstone) : undefined;
-    if (counts && entry) this.#hash = crc32c(entry, this.#hash);
-    if (isLeft && entry) this.#hashOfLeft = crc32c(entry, this.#hashOfLeft);
+    const isLeft = isAbove || isLiveAt(compactRevision);
+    const isKept = isAbove || isLiveAt(through);
+    if (isAbove) this.#liveKeys += isTombstone ? -1 : isNew ? 1 : 0;
+    else if (isLeft) this.#liveKeys++;
+    if (isLeft) {
+      const entry = entryOf(row, isTombstone);
+      if (!isKept) this.#hashOfLeft ??= this.#hash;
+      if (this.#hashOfLeft !== undefined) this.#hashOfLeft = crc32c(entry, this.#hashOfLeft);
+      if (isKept) this.#hash = crc32c(entry, this.#hash);
+    }
     return bytes(row, 'k').length + bytes(row, 'value').length + rowOverheadBytes;
   }
 }

@@ -20,7 +20,7 @@ const weightsMax = 1_000;
 /** Revisions that one statement looks through for the keys of a range, when it has to look at other keys too. */
 const windowRevisions = 20_000n;
 /** For a single revision that is read wholly, whatever its size. */
-const unlimitedRows = 2_147_483_647;
+export const unlimitedRows = 2_147_483_647;
 const maxRevision = 2n ** 63n - 1n;
 
 /** The counters of the meta row, of one moment. */
@@ -144,7 +144,7 @@ class SqlLogReader implements LogReader {
     if (query.after < compactRevision - 1n) throw new EtcdError('compacted', { compactRevision });
 
     const last = smaller(wanted, revision);
-    const rows = result.rows.filter((row) => row['mod_revision'] !== null).toSorted(compareRows);
+    const rows = rowsInOrder(result);
     if (rows.length > limit) {
       const cut = int64(rows.at(-1)!, 'mod_revision');
       const whole = rows.filter((row) => int64(row, 'mod_revision') < cut);
@@ -182,7 +182,7 @@ class SqlLogReader implements LogReader {
     if (revision < current.compactRevision) {
       throw new EtcdError('compacted', { compactRevision: current.compactRevision });
     }
-    const rows = result.rows.filter((row) => row['mod_revision'] !== null).toSorted(compareRows);
+    const rows = rowsInOrder(result);
     return { events: this.#events(rows, name), through: revision, revision: current.revision };
   }
 
@@ -207,7 +207,12 @@ class SqlLogReader implements LogReader {
   }
 }
 
-/** The counters in an answer of `selectRevisions` or `selectLog`. */
+/** The rows of the log in an answer of `selectLog` or `selectHistory`, in (revision, sub) order. */
+export function rowsInOrder(result: QueryResult): readonly Row[] {
+  return result.rows.filter((row) => row['mod_revision'] !== null).toSorted(compareRows);
+}
+
+/** The counters in an answer of any statement of log-statements.ts. */
 export function revisionsOf(result: QueryResult): Revisions {
   const row = result.rows[0];
   if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');

@@ -1,4 +1,5 @@
-// The SQL that reads the log in revision order. Used by log-reader.ts only. Each is one statement and so one snapshot:
+// The SQL that reads the log in revision order, and the counters. Used by log-reader.ts and hash-kv.ts, the counters by all
+// who read. Each is one statement and so one snapshot:
 // the meta row and the log rows of an answer belong to the same state, which is what makes a compaction that races the
 // read visible. The limit stands in the text (MySQL takes no parameter of every type there); the reader uses few
 // distinct limits, so prepared statements stay few.
@@ -51,19 +52,22 @@ export function selectLog(scope: LogScope, limit: number): Statement {
 
 /**
  * At most `limit` rows of the log with after < mod_revision <= through, the lowest revisions first (rows come in no order),
- * each with the revision that replaced it (`next_revision`, NULL where it is the key's latest) and with the meta row. Without
- * log rows: one row with the meta columns alone. Parameters: after, through.
+ * and with the meta row. Those at or below the compact revision, of which a key has few, with the revision that replaced them
+ * (`next_revision`, NULL where it is the key's latest). Without log rows: one row with the meta columns alone. Parameters:
+ * after, through.
  */
 export function selectHistory(limit: number): Statement {
-  const columns = 'mod_revision, k, sub, create_revision, version, lease, tombstone, value';
+  const columns = 'mod_revision, k, sub, create_revision, version, lease, tombstone, prev_revision, value';
   return {
     name: 'log.history',
     text:
       'SELECT m.revision AS revision, m.compact_revision AS compact_revision,' +
       ' l.mod_revision AS mod_revision, l.k AS k, l.sub AS sub, l.create_revision AS create_revision,' +
-      ' l.version AS version, l.lease AS lease, l.tombstone AS tombstone, l.value AS value,' +
-      ' (SELECT MIN(n.mod_revision) FROM switchyard_log n' +
-      ' WHERE n.k = l.k AND n.mod_revision > l.mod_revision) AS next_revision' +
+      ' l.version AS version, l.lease AS lease, l.tombstone AS tombstone, l.prev_revision AS prev_revision,' +
+      ' l.value AS value,' +
+      // Not for every row: MySQL looks through all rows of the key for it.
+      ' CASE WHEN l.mod_revision <= m.compact_revision THEN (SELECT MIN(n.mod_revision) FROM switchyard_log n' +
+      ' WHERE n.k = l.k AND n.mod_revision > l.mod_revision) END AS next_revision' +
       ` FROM switchyard_meta m LEFT JOIN (SELECT ${columns} FROM switchyard_log` +
       ` WHERE mod_revision > ? AND mod_revision <= ? ORDER BY mod_revision LIMIT ${limit}) l ON 1 = 1` +
       ' WHERE m.id = 1',
