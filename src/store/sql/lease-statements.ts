@@ -62,9 +62,10 @@ export function leaseStatements(sql: Dialect['sql'], longestSeconds: number): Le
     },
     selectOver: {
       name: 'lease.over',
+      // The clock is asked once, not for each lease: this runs every tick, and looks at all leases there are.
       text:
-        `SELECT ${nowMs} AS now, l.id AS id, l.ttl_seconds AS ttl_seconds ${from}` +
-        ` ON l.expires_at <= ${nowMs} AND l.ttl_seconds <= ? WHERE m.id = 1` +
+        `SELECT c.now AS now, l.id AS id, l.ttl_seconds AS ttl_seconds FROM (SELECT ${nowMs} AS now) c` +
+        ' LEFT JOIN switchyard_lease l ON l.expires_at <= c.now AND l.ttl_seconds <= ?' +
         ` ORDER BY l.expires_at LIMIT ${overMax}`,
     },
   };
