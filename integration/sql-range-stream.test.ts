@@ -3,8 +3,9 @@
 import test, { type ExecutionContext } from 'ava';
 import type { KeyValue } from '../src/etcd/types.ts';
 import { readRange } from '../src/store/sql/range.ts';
+import { selectPast } from '../src/store/sql/range-statements.ts';
 import { streamRange, type StreamPage } from '../src/store/sql/range-stream.ts';
-import type { Query } from '../src/store/sql/statements.ts';
+import { logColumns, type Query } from '../src/store/sql/statements.ts';
 import { endOf, fromKey, op, rangeRequest, txnRequest } from './conformance/requests.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
@@ -126,6 +127,21 @@ onEach('a page holds a mebibyte and one value at most', async (t, on) => {
   const heaviest = Math.max(...pages.map(({ kvs }) => bytesOf(kvs)));
   t.true(heaviest <= mebibyte + large, `the heaviest page has ${heaviest} bytes of values`);
   t.true(pages.length < 60, `${pages.length} pages`);
+});
+
+test('sqlite: of the pairs that a page leaves for the next one only the lengths are read', async (t) => {
+  await using on = (await opened('sqlite'))!;
+  const page = selectPast({ toEnd: false, values: true, keys: 64, entries: 256, bytesMax: mebibyte });
+  const bound = Buffer.from(rangeEnd);
+  const params = [1n, Buffer.from('/k/'), bound, bound];
+  const { rows: program } = await on.query({ name: 'test.explain', text: `EXPLAIN ${page.text}` }, params);
+  const lengthOnly = 0x40;
+  const valueReads = program.filter(
+    ({ opcode, p2 }) => opcode === 'Column' && Number(p2) === logColumns.indexOf('value'),
+  );
+  const whole = valueReads.filter(({ p5 }) => (Number(p5) & lengthOnly) === 0);
+  t.true(valueReads.length > 1);
+  t.is(whole.length, 1, 'once, for the answer');
 });
 
 onEach('a stream reads each key once, in few statements, and counts only where it was cut', async (t, on) => {

@@ -1,4 +1,4 @@
-// The SQL of reads. Used by range.ts only. Each is one statement and so one snapshot: the meta row and the pairs of an
+// The SQL of reads. Used by range.ts, past.ts and range-stream.ts. Each is one statement and so one snapshot: the meta row and the pairs of an
 // answer belong to the same state. Without pairs there is one row with the meta columns alone. Limits stand in the text, so
 // that planners see them, and come from few values, so that prepared statements stay few.
 
@@ -107,12 +107,15 @@ export function selectPast(options: {
   const page =
     'SELECT k, COUNT(*) AS entries, MAX(CASE WHEN mod_revision <= ? THEN mod_revision END) AS mod_revision' +
     ` FROM (${walk}) e GROUP BY k ORDER BY k LIMIT ${keys}`;
-  // Lengths only: what is sorted to add them up must not hold the values.
-  const weighed =
-    'SELECT e.k AS k, e.entries AS entries, e.mod_revision AS mod_revision, COUNT(*) OVER () AS keys_seen,' +
-    ' SUM(COALESCE(LENGTH(v.value), 0)) OVER (ORDER BY e.k) - COALESCE(LENGTH(v.value), 0) AS bytes_before' +
+  // Lengths alone, in a table of their own: engines carry the columns that a window is over through it, values too. The limit
+  // cuts nothing; it keeps the tables from being merged.
+  const sizes =
+    'SELECT e.k AS k, e.entries AS entries, e.mod_revision AS mod_revision, COALESCE(LENGTH(v.value), 0) AS size' +
     ` FROM (${page}) e LEFT JOIN switchyard_log v ON v.mod_revision = e.mod_revision AND v.k = e.k` +
-    (toEnd ? '' : ' AND e.k < ?');
+    `${toEnd ? '' : ' AND e.k < ?'} LIMIT ${keys}`;
+  const weighed =
+    'SELECT s.k AS k, s.entries AS entries, s.mod_revision AS mod_revision, COUNT(*) OVER () AS keys_seen,' +
+    ` SUM(s.size) OVER (ORDER BY s.k) - s.size AS bytes_before FROM (${sizes}) s`;
   const [pairs, cut, seen] =
     bytesMax === undefined
       ? [page, '1 = 1', '']

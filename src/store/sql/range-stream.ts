@@ -20,8 +20,12 @@ export interface StreamPage {
 const pageBytes = 1024 * 1024;
 /** Keys of the first page: nothing is known of their sizes yet, and they are read without a look at them. */
 const firstKeys = 16;
-/** Keys that a page looks at, and rows of the log for each of them; both follow what the page before has met. */
-const pageKeysMin = 64;
+/**
+ * Keys that a page looks at, and rows of the log for each of them; both follow what the page before has met. Some engines
+ * read a value for its length, so where values are large a page looks at few keys.
+ */
+const pageKeysFirst = 64;
+const pageKeysMin = 8;
 const pageKeysMax = 4096;
 const entriesPerKeyFirst = 4;
 const entriesPerKeyMax = 8;
@@ -47,7 +51,7 @@ export async function* streamRange(query: Query, request: RangeRequest): AsyncGe
   }
   let left = limit > 0 ? limit : Number.POSITIVE_INFINITY;
   let sent = 0;
-  let pace: Pace = { from: key, keysMax: pageKeysMin, entriesPerKey: entriesPerKeyFirst };
+  let pace: Pace = { from: key, keysMax: pageKeysFirst, entriesPerKey: entriesPerKeyFirst };
   let step =
     request.revision > 0n ? await readNext(query, request, pace, left) : await readFirst(query, request);
   // As etcd: pairs of the revision asked for, under the header of now.
@@ -73,7 +77,7 @@ export async function* streamRange(query: Query, request: RangeRequest): AsyncGe
 function readNext(query: Query, request: RangeRequest, pace: Pace, left: number): Promise<PastStep> {
   const { revision, rangeEnd } = request;
   // One for `more`, one because the last key of a walk is not always known whole.
-  const enough = Math.max(pageKeysMin, 2 ** Math.ceil(Math.log2(left + 2)));
+  const enough = Math.max(pageKeysFirst, 2 ** Math.ceil(Math.log2(left + 2)));
   return readPast(query, {
     ...pace,
     revision,
@@ -103,11 +107,11 @@ async function readFirst(query: Query, request: RangeRequest): Promise<PastStep>
   return { kvs, next, entriesPerKey: entriesPerKeyFirst, revision };
 }
 
-/** Powers of two, for few statements. */
+/** Powers of two, for few statements. Where nothing was there at the revision, the next page looks further. */
 function paceAfter({ kvs, entriesPerKey }: PastStep, from: Buffer, before: Pace): Pace {
   const bytes = kvs.reduce((sum, kv) => sum + kv.key.length + kv.value.length, 0);
   const fitting =
-    kvs.length === 0 ? before.keysMax : 2 ** Math.round(Math.log2((pageBytes * kvs.length) / bytes));
+    kvs.length === 0 ? before.keysMax * 2 : 2 ** Math.round(Math.log2((pageBytes * kvs.length) / bytes));
   const entries = 2 ** Math.ceil(Math.log2(entriesPerKey));
   return {
     from,

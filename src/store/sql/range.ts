@@ -1,5 +1,5 @@
-// Reads of pairs and counts, with the semantics of etcd's Range. Used by sql-store.ts for requests and by txn.ts inside
-// transactions. Invariants: the rows and the revision of an answer are of one state; a count is of the same revision as
+// Reads of pairs and counts, with the semantics of etcd's Range. Used by sql-store.ts for requests, by txn.ts inside
+// transactions and by range-stream.ts. Invariants: the rows and the revision of an answer are of one state; a count is of the same revision as
 // its rows; a revision below the compact revision of the snapshot it is read from is never answered.
 
 import type { QueryResult } from '../../dialect/dialect.ts';
