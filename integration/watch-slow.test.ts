@@ -76,7 +76,7 @@ function peakBytes(pid: number): number {
 interface Place {
   readonly switchyard: Switchyard;
   readonly writer: EtcdClient;
-  open(): LazyStream;
+  readonly open: () => LazyStream;
 }
 
 async function onStore(

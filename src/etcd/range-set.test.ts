@@ -5,7 +5,9 @@ import fc from 'fast-check';
 import { contains, keyRange } from './range.ts';
 import { KeyRangeSet } from './range-set.ts';
 
-const key = fc.array(fc.constantFrom(0, 1, 97, 255), { minLength: 1, maxLength: 3 }).map(Buffer.from);
+const key = fc
+  .array(fc.constantFrom(0, 1, 97, 255), { minLength: 1, maxLength: 3 })
+  .map((codes) => Buffer.from(codes));
 const rangeEnd = fc.oneof(fc.constant(Buffer.alloc(0)), fc.constant(Buffer.from([0])), key);
 const range = fc.tuple(key, rangeEnd).map(([start, end]) => keyRange(start, end));
 const ranges = fc.array(range, { maxLength: 20 });

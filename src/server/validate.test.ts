@@ -26,7 +26,7 @@ const remove = (n: number): RequestOp => ({
 });
 
 test.serial('validate: thousands of deletions and puts in nested txns take few comparisons each', (t) => {
-  const compare = Buffer.compare;
+  const compare = Buffer.compare.bind(Buffer);
   t.teardown(() => (Buffer.compare = compare));
   let comparisons = 0;
   Buffer.compare = (a, b) => {
