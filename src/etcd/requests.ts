@@ -1,5 +1,5 @@
 // Requests with every field in its place: what is not said is what etcd takes when a client leaves it out. Used wherever a
-// request is made here rather than received, and by the codecs as the start of what they read.
+// request is made here rather than received, and by the codecs as the start of what they read. Also what several layers ask of a request.
 
 import type { PutRequest, RangeRequest, RequestOp, WatchCreateRequest } from './types.ts';
 
@@ -23,6 +23,12 @@ export function rangeRequest(key: Buffer, more: Partial<RangeRequest> = {}): Ran
     maxCreateRevision: 0n,
     ...more,
   };
+}
+
+/** Whether `request` asks only for pairs of some revisions, created or changed. */
+export function hasRevisionBounds(request: RangeRequest): boolean {
+  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
+  return [minModRevision, maxModRevision, minCreateRevision, maxCreateRevision].some((bound) => bound !== 0n);
 }
 
 /** Stands for an op of a txn without anything in it, or of a kind that no release has. It is refused. */

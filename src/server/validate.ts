@@ -3,7 +3,7 @@
 // checked by the store.
 
 import { EtcdError } from '../etcd/errors.ts';
-import { opOfNoKind } from '../etcd/requests.ts';
+import { hasRevisionBounds, opOfNoKind } from '../etcd/requests.ts';
 import { isFromKey, keyRange } from '../etcd/range.ts';
 import { KeyRangeSet } from '../etcd/range-set.ts';
 import type { DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest } from '../etcd/types.ts';
@@ -41,8 +41,7 @@ export function checkRangeStream(request: RangeRequest): void {
   const { sortOrder, sortTarget } = request;
   if (sortOrder === 'descend' || (sortOrder === 'ascend' && sortTarget !== 'key'))
     throw new EtcdError('unimplemented', { message: 'RangeStream does not support custom sort orders' });
-  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
-  if ([minModRevision, maxModRevision, minCreateRevision, maxCreateRevision].some((bound) => bound !== 0n))
+  if (hasRevisionBounds(request))
     throw new EtcdError('unimplemented', { message: 'RangeStream does not support revision filters' });
 }
 

@@ -5,6 +5,7 @@
 import type { QueryResult } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import { isEmptyRange, keyRange } from '../../etcd/range.ts';
+import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
 import { selectRevisions } from './log-statements.ts';
 import { hasKey, readPast, scopeOf, snapshotOf, type Scope, type Snapshot } from './past.ts';
@@ -83,7 +84,7 @@ class RangeReader {
     this.#request = request;
     this.#pending = pending;
     this.#keys = scopeOf(request);
-    this.#isFiltered = bounds(request).some((bound) => bound !== 0n);
+    this.#isFiltered = hasRevisionBounds(request);
     this.#values = !request.keysOnly || request.sortTarget === 'value';
     this.#limit = Math.max(0, request.limit);
     // As etcd does it: without an order but with a target, the page is cut in key order and then sorted.

@@ -5,6 +5,7 @@
 import { EtcdError } from '../../etcd/errors.ts';
 import { keyRange } from '../../etcd/range.ts';
 import { KeyRangeSet } from '../../etcd/range-set.ts';
+import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type {
   Compare,
   DeleteRangeRequest,
@@ -267,7 +268,7 @@ class Application {
   }
 
   async #range(request: RangeRequest): Promise<RangeResponse> {
-    if (isPoint(request) && request.revision <= 0n && !isFiltered(request)) {
+    if (isPoint(request) && request.revision <= 0n && !hasRevisionBounds(request)) {
       const kvs = await this.#point(request);
       const count = request.countOnly
         ? Number((await this.#state.get(request.key)) !== undefined)
@@ -320,9 +321,4 @@ class Application {
     }
     return { deleted, prevKvs };
   }
-}
-
-function isFiltered(request: RangeRequest): boolean {
-  const { minModRevision, maxModRevision, minCreateRevision, maxCreateRevision } = request;
-  return [minModRevision, maxModRevision, minCreateRevision, maxCreateRevision].some((bound) => bound !== 0n);
 }
