@@ -42,4 +42,12 @@ export const cases: Readonly<Record<string, History>> = {
     { do: 'put', key: 'a', value: '3' },
     { do: 'watch', stream: 0, key: 'a', start: 'now-1', prevKv: true },
   ],
+  'a write above what the transport takes, and that it left nothing': [
+    {
+      do: 'txn',
+      success: [{ do: 'put', key: 'a', value: '<1048576>' }],
+      failure: [{ do: 'put', key: 'a', value: '<1048576>' }],
+    },
+    { do: 'range', key: '\0', end: '\0' },
+  ],
 };
