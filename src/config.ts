@@ -122,7 +122,7 @@ const flags = [
     value: 'text',
     placeholder: 'DURATION',
     default: '10m',
-    help: 'silence after which a watch that wants it is told the revision; at least 100ms, 0: the default',
+    help: 'silence after which a watch that wants it is told the revision; less than 100ms counts as 100ms, 0 as the default',
   },
   {
     name: 'drain-timeout',
@@ -248,7 +248,7 @@ class Reader {
     if (ms === 0 && zero !== undefined) return zero;
     if (ms !== undefined && ms > 0 && ms <= durationMsMax) return ms;
     this.problems.push(
-      `Expected a duration above 0 and at most 24h, such as 1m30s, for ${this.shown(name)}, got ${value}`,
+      `Expected a duration such as 1m30s or a number of seconds, ${zero === undefined ? 'above 0' : '0 for the default'} and at most 24h, for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
     );
     return 1000;
   }

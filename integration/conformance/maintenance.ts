@@ -1,7 +1,7 @@
 // The Maintenance and Cluster services, as far as they mean the same everywhere.
 
 import { decodeHashKvResponse, encodeHashKvRequest } from '../../src/etcd/codec/maintenance.ts';
-import { readHeader, readHeaderOnly } from '../../src/etcd/codec/message.ts';
+import { noHeader, readHeader, readHeaderOnly } from '../../src/etcd/codec/message.ts';
 import type { Revision } from '../../src/etcd/types.ts';
 import { encode, WireReader } from '../../src/etcd/wire.ts';
 import { failure, wholeServer, type Cases, type Scene } from './scene.ts';
@@ -37,13 +37,13 @@ function fieldsOf(message: Buffer): number[] {
 async function members({ client }: Scene) {
   const reader = new WireReader(await client.unary('Cluster/MemberList', none));
   const found: { id: bigint; name: string; peerUrls: string[]; clientUrls: string[] }[] = [];
-  let memberId = 0n;
+  let header = noHeader;
   for (let field = reader.next(); field !== 0; field = reader.next()) {
-    if (field === 1) ({ memberId } = reader.message(readHeader));
+    if (field === 1) header = reader.message(readHeader);
     else if (field === 2) found.push(reader.message(readMember));
     else reader.skip();
   }
-  return { memberId, members: found };
+  return { header, members: found };
 }
 
 function readMember(reader: WireReader) {
@@ -131,10 +131,11 @@ export const maintenanceCases: Cases = {
     t.deepEqual(await on.all(), ['a=1 c1 m1 v1']);
   },
   'the one member is who answers': async (t, on) => {
-    const { memberId, members: list } = await members(on);
+    const { header, members: list } = await members(on);
     t.is(list.length, 1);
     const [member] = list;
-    t.is(member?.id, memberId);
+    t.is(member?.id, header.memberId);
+    t.deepEqual([header.revision, header.clusterId > 0n, header.raftTerm > 0n], [0n, true, true]);
     t.not(member?.name, '');
     t.regex(member?.clientUrls[0] ?? '', /^http:\/\/127\.0\.0\.1:\d+$/);
     t.regex(member?.peerUrls[0] ?? '', /^http:/);

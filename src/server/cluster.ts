@@ -23,7 +23,9 @@ export function createClusterService({ router, identity }: ServiceOptions): Serv
         const header = await headers.of(router.defaultStore, signal);
         const { memberId: id, name, clientUrls } = identity;
         const member = { id, name, clientUrls, peerUrls: clientUrls, isLearner: false };
-        return encodeMemberListResponse({ header: { ...header, memberId: id }, members: [member] });
+        // Members are no part of a history: as in etcd there is no revision with them.
+        const unversioned = { ...header, memberId: id, revision: 0n };
+        return encodeMemberListResponse({ header: unversioned, members: [member] });
       },
       MemberAdd: refuse('MemberAdd'),
       MemberRemove: refuse('MemberRemove'),
