@@ -1,6 +1,6 @@
 // Compaction of SQL stores on real databases: what is refused, what stays, and sweeps that fail, race and resume.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { SqlFault, type Driver } from '../src/dialect/dialect.ts';
 import type { RequestOp, Revision } from '../src/etcd/types.ts';
 import { systemClock, type Clock } from '../src/lib/clock.ts';
@@ -9,10 +9,9 @@ import { createCompactor } from '../src/store/sql/compactor.ts';
 import { bytes, int64 } from '../src/store/sql/row.ts';
 import { endOf, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
+import { onEachEngine } from './on-each.ts';
 import { testDatabase, waitFor, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
-
-const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
 
 /** Pauses between attempts and windows take no time; the long one between looks does. */
 const hasty: Clock = {
@@ -48,18 +47,7 @@ async function opened(engine: SqlEngine) {
   };
 }
 
-type Opened = NonNullable<Awaited<ReturnType<typeof opened>>>;
-
-/** One test for each engine; passes where the machine has no such server and the harness has said so. */
-function onEach(title: string, body: (t: ExecutionContext, on: Opened) => Promise<void>): void {
-  for (const engine of engines) {
-    test(`${engine}: ${title}`, async (t) => {
-      await using on = await opened(engine);
-      if (on === undefined) t.pass();
-      else await body(t, on);
-    });
-  }
-}
+const onEach = onEachEngine(test, opened);
 
 interface LogRow {
   readonly key: string;

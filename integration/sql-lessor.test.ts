@@ -1,7 +1,7 @@
 // Leases of SQL stores on real databases. The lessor's clock is driven by the tests, so that what it takes for an outage
 // is; leases end by the database's own clock, so tests set their end.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import type { Event, LeaseId, PutRequest, Revision } from '../src/etcd/types.ts';
 import { systemClock } from '../src/lib/clock.ts';
 import { silentLogger } from '../src/lib/log.ts';
@@ -10,10 +10,9 @@ import { createLessor, type FindLease } from '../src/store/sql/lessor.ts';
 import { FakeClock } from '../src/store/sql/watch-fakes.ts';
 import { fromKey, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
+import { onEachEngine } from './on-each.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
-
-const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
 
 /** A store to write with, and lessors of our own on the same database. */
 async function opened(engine: SqlEngine) {
@@ -89,8 +88,6 @@ async function opened(engine: SqlEngine) {
   };
 }
 
-type Opened = NonNullable<Awaited<ReturnType<typeof opened>>>;
-
 /** A clock whose owner does one round of work for each tick. */
 class TickingClock extends FakeClock {
   #asleep = Promise.withResolvers<void>();
@@ -114,19 +111,8 @@ class TickingClock extends FakeClock {
   }
 }
 
-/**
- * One test for each engine; passes where the machine has no such server and the harness has said so. One after the other:
- * each makes thousands of small queries, and together they would only wait for each other.
- */
-function onEach(title: string, body: (t: ExecutionContext, on: Opened) => Promise<void>): void {
-  for (const engine of engines) {
-    test.serial(`${engine}: ${title}`, async (t) => {
-      await using on = await opened(engine);
-      if (on === undefined) t.pass();
-      else await body(t, on);
-    });
-  }
-}
+/** One after the other: each test makes thousands of small queries, and together they would only wait for each other. */
+const onEach = onEachEngine(test.serial, opened);
 
 /** Seconds: longer than any test runs, short enough to pass in ticks. */
 const longTtl = 600;

@@ -1,16 +1,16 @@
 // Ranges in chunks from SQL stores on real databases: what each page holds and costs, and how a stream ends early.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import type { KeyValue } from '../src/etcd/types.ts';
 import { readRange } from '../src/store/sql/range.ts';
 import { selectPast } from '../src/store/sql/range-statements.ts';
 import { streamRange, type StreamPage } from '../src/store/sql/range-stream.ts';
 import { logColumns, type Query } from '../src/store/sql/statements.ts';
 import { endOf, fromKey, op, rangeRequest, txnRequest } from './conformance/requests.ts';
+import { onEachEngine } from './on-each.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
 
-const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
 const mebibyte = 1024 * 1024;
 const rangeEnd = endOf('/k/');
 const key = (n: number) => `/k/${String(n).padStart(5, '0')}`;
@@ -60,18 +60,7 @@ async function opened(engine: SqlEngine) {
   };
 }
 
-type Opened = NonNullable<Awaited<ReturnType<typeof opened>>>;
-
-/** One test for each engine; passes where the machine has no such server and the harness has said so. */
-function onEach(title: string, body: (t: ExecutionContext, on: Opened) => Promise<void>): void {
-  for (const engine of engines) {
-    test(`${engine}: ${title}`, async (t) => {
-      await using on = await opened(engine);
-      if (on === undefined) t.pass();
-      else await body(t, on);
-    });
-  }
-}
+const onEach = onEachEngine(test, opened);
 
 async function collected(pages: AsyncIterable<StreamPage>) {
   const all: StreamPage[] = [];

@@ -1,16 +1,15 @@
 // Reads of SQL stores on real databases, against a model that does what etcd does with everything in memory.
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import fc from 'fast-check';
 import { contains, keyRange } from '../src/etcd/range.ts';
 import type { KeyValue, RangeRequest, Revision } from '../src/etcd/types.ts';
 import { readRange } from '../src/store/sql/range.ts';
 import { queryOf, type Query } from '../src/store/sql/statements.ts';
 import { endOf, fromKey, op, rangeRequest, txnRequest } from './conformance/requests.ts';
+import { onEachEngine } from './on-each.ts';
 import { testDatabase, type SqlEngine } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
-
-const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
 
 /** A store to write with, and the database behind it to read from. */
 async function opened(engine: SqlEngine) {
@@ -39,16 +38,7 @@ async function opened(engine: SqlEngine) {
 
 type Opened = NonNullable<Awaited<ReturnType<typeof opened>>>;
 
-/** One test for each engine; passes where the machine has no such server and the harness has said so. */
-function onEach(title: string, body: (t: ExecutionContext, on: Opened) => Promise<void>): void {
-  for (const engine of engines) {
-    test(`${engine}: ${title}`, async (t) => {
-      await using on = await opened(engine);
-      if (on === undefined) t.pass();
-      else await body(t, on);
-    });
-  }
-}
+const onEach = onEachEngine(test, opened);
 
 const names = ({ kvs }: { readonly kvs: readonly KeyValue[] }) =>
   kvs.map(({ key }) => key.toString('latin1'));
