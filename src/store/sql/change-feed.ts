@@ -68,6 +68,8 @@ export interface ChangeFeedOptions {
   readonly driver: Pick<Driver, 'listen'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told of every batch beside the listener, for who follows along while the feed runs. */
+  readonly published?: (batch: FeedBatch) => void;
   /**
    * The database was found below `seen`, which watchers have been given: it has lost commits. Lifts it above and compacts
    * it there. Gives that revision; undefined when it is not below `seen` (any more).
@@ -226,7 +228,9 @@ class LogChangeFeed implements ChangeFeed {
     const events =
       batch.after === after ? batch.events : batch.events.filter(({ kv }) => kv.modRevision > after);
     this.#applied = through;
-    listener.publish({ events, after, through });
+    const published = { events, after, through };
+    this.#options.published?.(published);
+    listener.publish(published);
   }
 
   /** Publishes the offers that follow now; those beyond a gap wait for the next read. */

@@ -34,6 +34,7 @@ import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
 import { toEtcdError } from './faults.ts';
 import { hashKv } from './hash-kv.ts';
+import { createKeyIndex, type KeyIndex } from './key-index.ts';
 import { createLessor, type FindLease, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
 import { selectRevisions } from './log-statements.ts';
@@ -84,6 +85,7 @@ class DatabaseStore implements SqlStore {
   readonly #preparation: Preparation;
   readonly #committer: Committer;
   readonly #reader: LogReader;
+  readonly #index: KeyIndex;
   readonly #feed: ChangeFeed;
   readonly #hub: WatchHub;
   readonly #compactor: Compactor;
@@ -100,11 +102,13 @@ class DatabaseStore implements SqlStore {
     this.#driver = driver;
     this.#statements = writeStatements(dialect.sql);
     this.#reader = createLogReader(driver);
+    this.#index = createKeyIndex({ driver, clock, logger });
     this.#feed = createChangeFeed({
       reader: this.#reader,
       driver,
       clock,
       logger,
+      published: (batch) => this.#index.offer(batch),
       lift: (seen) => this.#committer.lift(seen),
     });
     this.#hub = createWatchHub({ reader: this.#reader, feed: this.#feed, clock, logger });
@@ -115,6 +119,7 @@ class DatabaseStore implements SqlStore {
       logger,
       wantsEvents: () => this.#feed.running,
       committed: ({ after, through, events }) => {
+        this.#index.offer({ after, through, events });
         if (events === undefined) this.#feed.hint();
         else this.#feed.offer({ after, through, events });
       },
@@ -130,6 +135,7 @@ class DatabaseStore implements SqlStore {
       clock,
       logger,
       onReady: () => {
+        this.#index.start();
         this.#compactor.start();
         this.#lessor.start();
       },
@@ -259,7 +265,7 @@ class DatabaseStore implements SqlStore {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#preparation.close();
     this.#hub.close();
-    await Promise.all([this.#lessor.close(), this.#compactor.close()]);
+    await Promise.all([this.#lessor.close(), this.#compactor.close(), this.#index.close()]);
     await this.#committer.close();
     await this.#driver.close();
   }
