@@ -1,130 +1,127 @@
-// `npm run bench`: the same load on a real etcd and on switchyard over each store, in one run on one machine; prints a table.
-// Figures of one run compare with each other, not with those of another machine or day.
+// `npm run bench`: the same load on etcd, kine and switchyard over each database, side by side in one run. Each scenario runs on every
+// target in turn, round after round, so that a noisy minute hits all of them; reported are medians. Figures of one run compare with
+// each other, not with those of another machine or day. README.md says what each row means.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { startSwitchyard, testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
-import type { Figure, LoadOptions } from './measures.ts';
-import { formatTable, type Column } from './table.ts';
+import { writeFileSync } from 'node:fs';
+import { conditionLines, conditions } from './conditions.ts';
+import { Medians, type Measured, type Use } from './measured.ts';
+import { parse, usage, type Options } from './options.ts';
+import type { Scenario } from './scenarios.ts';
+import { asMarkdown, asText, tablesOf } from './table.ts';
+import { givenTarget, startTarget, type Target } from './targets.ts';
+import { cpuSeconds, peakMiB, resetPeak, residentMiB } from './usage.ts';
 
-const loadFile = fileURLToPath(new URL('load.ts', import.meta.url));
-const all = ['etcd', 'through-etcd', 'postgres', 'mysql', 'sqlite'] as const;
+const say = (line: string) => process.stderr.write(`${line}\n`);
 
-const usage = `Usage: npm run bench -- [flags]
-
-  --keys N         keys of the type that is measured (default 10000)
-  --seconds N      length of each measurement (default 2)
-  --value-bytes N  size of a value (default 1024)
-  --only NAMES     comma-separated, of ${all.join(',')}
-  --target NAME=URL  another running etcd server to measure; may be repeated`;
-
-interface Server {
-  readonly endpoint: string;
-  /** Of the gateway, where there is one. */
-  readonly pid?: number;
-  dispose(): Promise<void>;
-}
-
-async function gateway(defaultEndpoint: string, drop: () => Promise<void>): Promise<Server> {
-  const switchyard = await startSwitchyard({ defaultEndpoint });
-  const dispose = async () => {
-    await switchyard.dispose();
-    await drop();
-  };
-  return { endpoint: switchyard.endpoint, pid: switchyard.pid, dispose };
-}
-
-/** Undefined where the machine does not have the database. */
-async function start(name: (typeof all)[number]): Promise<Server | undefined> {
-  switch (name) {
-    case 'etcd':
-      return testEtcd();
-    case 'through-etcd': {
-      const etcd = await testEtcd();
-      return gateway(etcd.endpoint, () => etcd.dispose());
-    }
-    case 'postgres':
-    case 'mysql':
-    case 'sqlite': {
-      const database = await testDatabase(name satisfies SqlEngine);
-      return database === undefined ? undefined : gateway(database.url, () => database.dispose());
-    }
-  }
-}
-
-/** Resident memory of a process in MiB, where the system tells. */
-function memoryOf(pid: number): number | undefined {
-  try {
-    const kib = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return kib === undefined ? undefined : Number(kib) / 1024;
-  } catch {
-    // No /proc on this system, or the gateway has ended; the table then has no such row.
-    return undefined;
-  }
-}
-
-async function measure(name: string, server: Omit<Server, 'dispose'>, options: LoadOptions): Promise<Column> {
-  const figures: Figure[] = [];
-  const child = spawn(process.execPath, [loadFile, JSON.stringify(options)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+async function startAll(options: Options): Promise<readonly Target[]> {
+  const { valueBytes, only, variants, given } = options;
+  const mine = only.flatMap((name) => {
+    const several = name !== 'etcd' && !name.startsWith('kine-');
+    const each = [undefined, ...(several ? variants : [])];
+    return each.map((variant) => startTarget(name, { valueBytes, variant }));
   });
-  for await (const line of createInterface({ input: child.stdout })) {
-    const figure = JSON.parse(line) as Figure;
-    figures.push(figure);
-    process.stderr.write(`${name}: ${figure.name}: ${figure.value.toFixed(2)} ${figure.unit}\n`);
-  }
-  const code = child.exitCode ?? (await once(child, 'exit'))[0];
-  if (code !== 0) {
-    process.stderr.write(`${name}: the load process ended with ${code}; its column is incomplete\n`);
-    process.exitCode = 1;
-  }
-  const memory = server.pid === undefined ? undefined : memoryOf(server.pid);
-  return { name, figures, ...(memory === undefined ? {} : { memory }) };
+  const others = given.map(({ name, url }) => givenTarget(name, url, { valueBytes }));
+  const started = await Promise.all([...mine, ...others]);
+  return started.filter((target) => target !== undefined);
 }
 
-const { values } = parseArgs({
-  options: {
-    keys: { type: 'string', default: '10000' },
-    seconds: { type: 'string', default: '2' },
-    'value-bytes': { type: 'string', default: '1024' },
-    only: { type: 'string', default: all.join(',') },
-    target: { type: 'string', multiple: true, default: [] },
-    help: { type: 'boolean', default: false },
-  },
-});
+async function fill(target: Target, keys: number): Promise<void> {
+  const began = performance.now();
+  const { errors, error } = await target.fill(keys);
+  if (errors > 0) throw new Error(`Expected ${target.name} to take ${keys} keys, got: ${error}`);
+  say(`${target.name}: ${keys} keys in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+}
 
-function positive(flag: 'keys' | 'seconds' | 'value-bytes'): number {
-  const number = Number(values[flag]);
-  if (number > 0) return number;
-  console.error(`Expected a number above 0 for --${flag}, got ${values[flag]}\n\n${usage}`);
+/** Runs one scenario and what it uses. Undefined: it makes no sense on this target. */
+async function measure(
+  target: Target,
+  scenario: Scenario,
+  seconds: number,
+): Promise<Pick<Measured, 'result' | 'use'> | undefined> {
+  if (scenario.elsewhere === true && target.another === undefined) return undefined;
+  const other = scenario.elsewhere === true ? await target.another?.() : undefined;
+  const spent = () => [cpuSeconds(target.gateway), cpuSeconds(target.database)] as const;
+  let before = spent();
+  try {
+    const command = {
+      seconds,
+      ...scenario.command,
+      ...(other === undefined ? {} : { endpoint: other.endpoint }),
+    };
+    const result = await target.load.run(command, () => {
+      target.gateway.forEach(resetPeak);
+      before = spent();
+    });
+    const after = spent();
+    const use: Use = {
+      ...(target.gateway.length === 0
+        ? {}
+        : {
+            gatewayCpu: after[0] - before[0],
+            gatewayMiB: residentMiB(target.gateway),
+            gatewayPeakMiB: target.gateway.reduce((sum, pid) => sum + peakMiB(pid), 0),
+          }),
+      ...(target.database.length === 0
+        ? {}
+        : { databaseCpu: after[1] - before[1], databaseMiB: residentMiB(target.database) }),
+    };
+    return { result, use };
+  } finally {
+    await other?.dispose();
+  }
+}
+
+async function runKeys(options: Options, keys: number, measured: Measured[]): Promise<readonly string[]> {
+  const targets = await startAll(options);
+  try {
+    for (const target of targets) await fill(target, keys);
+    for (let round = 1; round <= options.rounds; round++) {
+      for (const [index, scenario] of options.scenarios.entries()) {
+        // Nobody is always the one who comes after the heaviest.
+        const turn = (round + index) % targets.length;
+        for (const target of [...targets.slice(turn), ...targets.slice(0, turn)]) {
+          const found = await measure(target, scenario, options.seconds);
+          if (found === undefined) continue;
+          measured.push({ keys, round, target: target.name, scenario: scenario.name, ...found });
+          const { result } = found;
+          say(
+            `${keys} keys, round ${round}, ${scenario.name}, ${target.name}: ${result.rate.toFixed(0)}/s, ` +
+              `p50 ${result.p50.toFixed(2)} ms, p99 ${result.p99.toFixed(2)} ms` +
+              (result.errors === 0 ? '' : `, ${result.errors} errors, the first: ${result.error}`),
+          );
+          if (scenario.name === 'create' && !options.scenarios.some(({ name }) => name === 'delete'))
+            await target.load.run({ do: 'delete', clients: 64 });
+        }
+      }
+    }
+    return targets.map(({ name }) => name);
+  } finally {
+    for (const target of targets) await target.dispose();
+  }
+}
+
+const parsed = parse(process.argv.slice(2));
+if ('problem' in parsed) {
+  console.error(`${parsed.problem}\n\n${usage}`);
   process.exit(2);
 }
-
-if (values.help) {
+if (parsed.help) {
   console.log(usage);
   process.exit(0);
 }
-const load = { keys: positive('keys'), seconds: positive('seconds'), valueBytes: positive('value-bytes') };
-const columns: Column[] = [];
-const chosen = values.only.split(',').filter((name) => name !== '');
-for (const name of chosen) {
-  const known = all.find((candidate) => candidate === name);
-  if (known === undefined) {
-    console.error(`Expected names of ${all.join(', ')} for --only, got ${name}`);
-    process.exit(2);
-  }
-  const server = await start(known);
-  if (server === undefined) continue;
-  columns.push(await measure(name, server, { ...load, endpoint: server.endpoint }));
-  await server.dispose();
+const of = conditions([
+  `values of ${parsed.valueBytes} bytes, ${parsed.seconds} s a measurement, medians of ${parsed.rounds} rounds`,
+]);
+const measured: Measured[] = [];
+let targets: readonly string[] = [];
+for (const keys of parsed.keys) targets = await runKeys(parsed, keys, measured);
+const run = { medians: new Medians(measured), scenarios: parsed.scenarios, targets, keys: parsed.keys };
+const tables = tablesOf(run);
+console.log([...conditionLines(of), '', ...tables.map((table) => `${asText(table)}\n`)].join('\n'));
+if (parsed.json !== undefined)
+  writeFileSync(parsed.json, `${JSON.stringify({ conditions: of, measured }, null, 1)}\n`);
+if (parsed.markdown !== undefined) {
+  const lines = conditionLines(of).map((line) => `- ${line}`);
+  writeFileSync(parsed.markdown, [...lines, '', ...tables.map(asMarkdown)].join('\n'));
 }
-for (const target of values.target) {
-  const [name = '', endpoint = ''] = target.split('=');
-  columns.push(await measure(name, { endpoint }, { ...load, endpoint }));
-}
-console.log(formatTable(columns, load));
-process.exit();
+process.exit(measured.some(({ result }) => result.errors > 0) ? 1 : 0);

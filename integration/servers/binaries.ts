@@ -1,6 +1,6 @@
 // The programs around switchyard: etcd in two releases, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
 // environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS, on PATH when they are of the right release, and in
-// the cache; else built from Go modules.
+// the cache; else built from Go modules. kine, which only the benchmark starts, is found the same way.
 
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,8 +9,8 @@ import { cacheFolder, withLock } from './lock.ts';
 import { execute, executable, findProgram } from './system.ts';
 import { etcdOldest, projectOf, versions, type BinaryName } from './versions.ts';
 
-/** Every program that the tests use. */
-export const binaryNames = Object.keys(projectOf) as readonly BinaryName[];
+/** Every program that the tests use. The benchmark's peer is none of them. */
+export const binaryNames = (Object.keys(projectOf) as BinaryName[]).filter((name) => name !== 'kine');
 
 /** Those that a cluster is made of. */
 export const clusterBinaryNames = binaryNames.filter((name) => name !== 'etcd-next');
@@ -62,6 +62,7 @@ const versionArgs: Record<BinaryName, readonly string[]> = {
   'kube-apiserver': ['--version'],
   'kube-controller-manager': ['--version'],
   kubectl: ['version', '--client'],
+  kine: ['--version'],
 };
 
 /** True when a program that happens to be on the machine is of the release that the tests are meant for. */

@@ -27,6 +27,8 @@ export interface TestDatabase {
 export interface DatabaseServer {
   /** URL of an administrator. */
   readonly url: string;
+  /** Undefined in a container. */
+  readonly pid?: number;
   /** SIGKILL by default: nothing is flushed. */
   kill(signal?: NodeJS.Signals): Promise<void>;
   /** A clean stop. */
@@ -86,6 +88,9 @@ async function startProcess(engine: Engine, programs: string): Promise<DatabaseS
     }
     return {
       url: engine.url(port),
+      get pid() {
+        return server.pid;
+      },
       kill: (signal) => server.kill(signal),
       stop: () => server.stop(),
       start: () => startAgain(server, engine),

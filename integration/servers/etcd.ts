@@ -13,6 +13,7 @@ export interface TestEtcd {
   readonly endpoint: string;
   /** `https://127.0.0.1:PORT`, with `tls` only. */
   readonly secureEndpoint: string;
+  readonly pid: number;
   /** SIGKILL by default. */
   kill(signal?: NodeJS.Signals): Promise<void>;
   start(): Promise<void>;
@@ -76,6 +77,9 @@ export async function testEtcd(options: TestEtcdOptions = {}): Promise<TestEtcd>
   return {
     endpoint,
     secureEndpoint,
+    get pid() {
+      return server.pid;
+    },
     kill: (signal) => server.kill(signal),
     start: () => server.start(),
     logs: () => server.logs(),

@@ -4,7 +4,7 @@
 // built the same way.
 
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { tempFolder } from './guard.ts';
 import { withProgress } from './progress.ts';
 import { execute, findProgram, Unavailable } from './system.ts';
@@ -17,12 +17,14 @@ const packages: Record<BinaryName, string> = {
   'kube-apiserver': 'k8s.io/kubernetes/cmd/kube-apiserver',
   'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
   kubectl: 'k8s.io/kubernetes/cmd/kubectl',
+  kine: 'github.com/k3s-io/kine',
 };
 
 const modules: Record<Project, readonly string[]> = {
   etcd: ['go.etcd.io/etcd/server/v3', 'go.etcd.io/etcd/etcdctl/v3'],
   'etcd-next': ['go.etcd.io/etcd/server/v3'],
   kubernetes: ['k8s.io/kubernetes'],
+  kine: ['github.com/k3s-io/kine'],
 };
 
 const goVersion = goOldest.join('.');
@@ -49,20 +51,20 @@ export async function buildBinary(options: {
   );
 }
 
-/** Builds a program of our own, one file, with the client library of etcd; the caller holds a lock. */
+/** Builds a program of our own from its files, with the client library of etcd; the caller holds a lock. */
 export async function buildWithEtcdClient(options: {
-  readonly source: string;
+  readonly files: readonly string[];
   readonly target: string;
 }): Promise<void> {
-  const { source, target } = options;
-  const env = await environment();
+  const { files, target } = options;
+  const env = await environment('etcd');
   const folder = tempFolder('build');
   writeFileSync(
     join(folder, 'go.mod'),
     `module switchyard.local/build\n\ngo ${goVersion}\n\nrequire go.etcd.io/etcd/client/v3 v${versions.etcd}\n`,
   );
-  copyFileSync(source, join(folder, 'main.go'));
-  await withProgress(`building ${source}`, async () => {
+  for (const file of files) copyFileSync(file, join(folder, basename(file)));
+  await withProgress(`building ${basename(target)}`, async () => {
     await download(['mod', 'tidy'], { cwd: folder, env });
     await compile({ folder, env, project: 'etcd', what: '.', target });
   });
@@ -88,17 +90,19 @@ async function compile(options: {
   }
 }
 
-async function environment(): Promise<NodeJS.ProcessEnv> {
+async function environment(project: Project): Promise<NodeJS.ProcessEnv> {
+  // SQLite itself in kine's own releases is the C one; a machine without a compiler gets the one that was translated to Go.
+  const cgo = project === 'kine' && findProgram('gcc') !== undefined;
   return {
     ...(await toolchain()),
-    CGO_ENABLED: '0',
+    CGO_ENABLED: cgo ? '1' : '0',
     GOFLAGS: '-mod=mod -buildvcs=false',
     GOWORK: 'off',
   };
 }
 
 async function prepare(project: Project): Promise<{ folder: string; env: NodeJS.ProcessEnv }> {
-  const env = await environment();
+  const env = await environment(project);
   const folder = tempFolder('build');
   const requires = modules[project].map((path) => `require ${path} v${versions[project]}\n`).join('');
   const fetching = `fetching the Go modules of ${project} ${versions[project]}`;
@@ -158,6 +162,7 @@ export function replaceLines(moduleFile: string, version: string): string {
 }
 
 function linkerFlags(project: Project): string {
+  if (project === 'kine') return `-s -w -X github.com/k3s-io/kine/pkg/version.Version=v${versions.kine}`;
   if (project !== 'kubernetes') return '-s -w';
   const [major, minor] = versions.kubernetes.split('.');
   const values = { gitVersion: `v${versions.kubernetes}`, gitMajor: major, gitMinor: minor };

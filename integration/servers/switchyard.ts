@@ -10,6 +10,8 @@ import { accepts, freePort } from './wait.ts';
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
 export interface SwitchyardOptions {
+  /** Another checkout to run it from. */
+  readonly checkout?: string;
   /** Text of a topology file; none: no rules. */
   readonly topology?: string;
   /** Default: an SQLite file in `dataDir`. */
@@ -55,7 +57,11 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
   const server = new ServerProcess({
     name: `switchyard-${port}`,
     command: process.execPath,
-    args: [main, ...args, ...(options.args ?? [])],
+    args: [
+      options.checkout === undefined ? main : join(options.checkout, 'src/main.ts'),
+      ...args,
+      ...(options.args ?? []),
+    ],
     folder,
     cwd: folder,
     ...(options.env === undefined ? {} : { env: options.env }),

@@ -1,11 +1,15 @@
 // What the tests and the local cluster run against, in one place. The build of the binaries and their names in the
 // cache follow from here.
 
-/** Releases of the programs that are built when the machine has none. `etcd-next` is asked for what `etcd` cannot do yet. */
+/**
+ * Releases of the programs that are built when the machine has none. `etcd-next` is asked for what `etcd` cannot do yet; kine is
+ * what the benchmark compares with.
+ */
 export const versions = {
   etcd: '3.6.14',
   'etcd-next': '3.7.3',
   kubernetes: '1.36.3',
+  kine: '0.16.4',
 } as const;
 
 /** What is released together. */
@@ -18,7 +22,8 @@ export type BinaryName =
   | 'etcdctl'
   | 'kube-apiserver'
   | 'kube-controller-manager'
-  | 'kubectl';
+  | 'kubectl'
+  | 'kine';
 
 export const projectOf: Readonly<Record<BinaryName, Project>> = {
   etcd: 'etcd',
@@ -27,6 +32,7 @@ export const projectOf: Readonly<Record<BinaryName, Project>> = {
   'kube-apiserver': 'kubernetes',
   'kube-controller-manager': 'kubernetes',
   kubectl: 'kubernetes',
+  kine: 'kine',
 };
 
 /** Oldest etcd that is accepted from KUBEBUILDER_ASSETS: before it, progress answers of watches are broken or racy. */
