@@ -63,7 +63,7 @@ export function conditions(settings: readonly string[]): Conditions {
     settings: [
       `data on ${fileSystemOf(tmpdir())}`,
       'databases: a server of its own for each target, with the defaults of its release; a commit is on the disk before it is acknowledged (Postgres fsync, synchronous_commit = on; InnoDB innodb_flush_log_at_trx_commit = 1; SQLite synchronous = FULL, for kine too, which has NORMAL by itself; etcd as it comes)',
-      'kine with its own defaults; its table was filled by SQL while it ran, the others through etcd’s protocol with 100 puts a txn',
+      'kine with its own defaults but for the number of connections, which it does not limit (150, so that the database never refuses one); its table was filled by SQL while it ran, the others through the protocol of etcd with 100 puts a txn',
       'the load: a Go program with raw gRPC stubs, 4 connections, on the same machine',
       ...settings,
     ],

@@ -35,7 +35,7 @@ export const usage = `Usage: npm run bench -- [flags]
   --json FILE         every measurement and the conditions
   --markdown FILE     the tables and the conditions
 
-Exit code 1: some requests failed.`;
+Exit code 1: requests failed at a server that is not kine.`;
 
 /** Splits at the first "="; undefined without one. */
 function pair(text: string): readonly [string, string] | undefined {

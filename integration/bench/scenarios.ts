@@ -52,7 +52,7 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'continue',
     command: { do: 'continue', clients: 1 },
-    title: 'next page of 500 at the first one’s revision',
+    title: 'next page of 500 at the revision of the first',
     shown: ['p50', 'p99'],
   },
   {
@@ -74,13 +74,13 @@ export const scenarios: readonly Scenario[] = [
   {
     name: 'delivery-of-one',
     command: { do: 'delivery-of-one', watchers: 1000 },
-    title: 'event after the write’s answer, to 1 of 1000 watchers',
+    title: "event after the write's answer, to 1 of 1000 watchers",
     shown: ['p50', 'p99', 'max'],
   },
   {
     name: 'delivery-other',
     command: { do: 'delivery', watchers: 1 },
-    title: 'event after the write’s answer, 1 watcher at another gateway',
+    title: "event after the write's answer, 1 watcher at another gateway",
     shown: ['p50', 'p99', 'max'],
     elsewhere: true,
   },

@@ -51,13 +51,14 @@ interface Gateway {
 }
 
 /** A place for keys: a database or an etcd. */
-interface Place {
+export interface Place {
   readonly url: string;
   readonly pids: readonly number[];
   dispose(): Promise<void>;
 }
 
-async function databaseOf(engine: SqlEngine): Promise<Place | undefined> {
+/** A server and a database of its own; undefined: the machine does not have it. */
+export async function databaseOf(engine: SqlEngine): Promise<Place | undefined> {
   if (engine === 'sqlite') {
     const file = await testDatabase('sqlite');
     return file === undefined ? undefined : { ...file, pids: [] };

@@ -19,6 +19,9 @@ export interface Kine {
 const sqliteParameters =
   '_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_stmt_cache_size=20&cache=shared';
 
+/** Fewer than the databases of the tests take: kine has no limit, and a thousand watchers would each open one. */
+const connectionsMax = 150;
+
 /** kine's way to write the URL of a database. */
 export function kineEndpoint(databaseUrl: string): string {
   const url = new URL(databaseUrl);
@@ -33,7 +36,7 @@ export function kineEndpoint(databaseUrl: string): string {
   }
 }
 
-/** Starts kine with its own defaults in front of a database. */
+/** Starts kine in front of a database. */
 export async function startKine(options: { readonly databaseUrl: string }): Promise<Kine> {
   const command = await binary('kine');
   const folder = tempFolder('kine');
@@ -45,6 +48,7 @@ export async function startKine(options: { readonly databaseUrl: string }): Prom
       `--listen-address=127.0.0.1:${port}`,
       `--endpoint=${kineEndpoint(options.databaseUrl)}`,
       '--metrics-bind-address=0',
+      `--datastore-max-open-connections=${connectionsMax}`,
     ],
     folder,
     cwd: folder,

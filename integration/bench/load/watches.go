@@ -131,7 +131,8 @@ func (b *bench) progress(c command, afterWrite bool) result {
 		return failed(err)
 	}
 	answers := make(chan int64, 16)
-	w, err := watch(b.endpointOf(c), 1, everyWatcher, revision, func(_ *watchers, a *watchAnswer, _ time.Time) {
+	// Not from the next revision on: while nothing is written, etcd answers no watcher that begins in the future.
+	w, err := watch(b.endpointOf(c), 1, everyWatcher, revision-1, func(_ *watchers, a *watchAnswer, _ time.Time) {
 		if len(a.modified) == 0 && !a.created {
 			answers <- a.revision
 		}
