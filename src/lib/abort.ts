@@ -13,3 +13,17 @@ export function linkedAbort(signal: AbortSignal): AbortController {
   linked.signal.addEventListener('abort', () => signal.removeEventListener('abort', abort), { once: true });
   return linked;
 }
+
+/** `work`, or a rejection with the reason of `signal` as soon as it is aborted; the work goes on for others. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason as Error);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

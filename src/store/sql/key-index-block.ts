@@ -21,8 +21,9 @@ const blockBytesMax = 16 * 1024;
 /** Below, in keys and in bytes, a block may be joined with the one beside it. */
 const joinKeysMax = 96;
 const joinBytesMax = 6 * 1024;
-/** Room to grow, so that most changes happen in place. */
-const slackBytes = 128;
+/** Room to grow, so that most changes happen in place: a part of the block, and no less than some bytes. */
+const slackPart = 1 / 8;
+const slackBytesMin = 64;
 const keyBytesMax = 0x3fff;
 const leaseBytes = 8;
 
@@ -112,6 +113,11 @@ function writeEntry(at: number, key: Uint8Array, shared: number, counters: KeyCo
   return rest + restLength + countersLength;
 }
 
+function checkLength(key: Uint8Array): void {
+  if (key.length > keyBytesMax)
+    throw new RangeError(`Expected a key of at most ${keyBytesMax} bytes, got ${key.length}`);
+}
+
 export class KeyBlock {
   #bytes: Buffer;
   #used = 0;
@@ -163,8 +169,7 @@ export class KeyBlock {
 
   /** Sets the counters of `key`; gives the mod revision that it had, 0 = it was not there. */
   put(key: Uint8Array, counters: KeyCounters): number {
-    if (key.length > keyBytesMax)
-      throw new RangeError(`Expected a key of at most ${keyBytesMax} bytes, got ${key.length}`);
+    checkLength(key);
     this.#find(key);
     const { isThere, offset, end, sharedBefore } = found;
     if (isThere) {
@@ -215,9 +220,9 @@ export class KeyBlock {
     return before;
   }
 
-  /** Cuts the second half, or only the last key, off into a block of its own. */
-  split(where: 'half' | 'last'): KeyBlock {
-    const half = where === 'half' ? this.#used / 2 : this.#used;
+  /** Cuts the second half off into a block of its own. */
+  split(): KeyBlock {
+    const half = this.#used / 2;
     const key: number[] = [];
     let offset = 0;
     let keys = 0;
@@ -239,7 +244,7 @@ export class KeyBlock {
     const second = new KeyBlock(bytes, this.#keys - keys);
     this.#keys = keys;
     this.#used = offset;
-    this.#trim();
+    this.trim();
     return second;
   }
 
@@ -248,8 +253,18 @@ export class KeyBlock {
     for (const [key, counters] of next.entries()) this.put(key, counters);
   }
 
+  /** Adds a key behind the last one, `last`, without a search; undefined where the block is empty. */
+  append(key: Uint8Array, counters: KeyCounters, last: Uint8Array | undefined): void {
+    checkLength(key);
+    let shared = 0;
+    if (last !== undefined && this.#keys > 0)
+      while (shared < last.length && last[shared] === key[shared]) shared++;
+    this.#keys++;
+    this.#splice(this.#used, this.#used, writeEntry(0, key, shared, counters));
+  }
+
   /** Gives back what is kept for growth. */
-  #trim(): void {
+  trim(): void {
     const bytes = Buffer.allocUnsafeSlow(this.#used);
     this.#bytes.copy(bytes, 0, 0, this.#used);
     this.#bytes = bytes;
@@ -348,7 +363,8 @@ export class KeyBlock {
     const used = this.#used + length - (to - from);
     if (used <= this.#bytes.length) this.#bytes.copyWithin(from + length, to, this.#used);
     else {
-      const bytes = Buffer.allocUnsafeSlow(used + slackBytes);
+      const slack = Math.max(slackBytesMin, Math.floor(used * slackPart));
+      const bytes = Buffer.allocUnsafeSlow(used + slack);
       this.#bytes.copy(bytes, 0, 0, from);
       this.#bytes.copy(bytes, from + length, to, this.#used);
       this.#bytes = bytes;

@@ -22,10 +22,16 @@ export async function buildKeys(query: Query): Promise<BuiltKeys | undefined> {
   const keys = new LiveKeys();
   let page = await readKeys(query, Buffer.alloc(0));
   const from = page.revision;
+  let last: Buffer | undefined;
   for (;;) {
-    for (const row of page.rows) keys.put(row.key, countersOf(row));
-    if (page.isLast) break;
-    const next = await readKeys(query, page.rows.at(-1)!.key);
+    // Under way while this one is taken in.
+    const following = page.isLast ? undefined : readKeys(query, page.rows.at(-1)!.key);
+    for (const row of page.rows) {
+      keys.append(row.key, countersOf(row), last);
+      last = row.key;
+    }
+    if (following === undefined) break;
+    const next = await following;
     if (next.revision < page.revision) return undefined;
     page = next;
   }

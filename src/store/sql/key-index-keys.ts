@@ -8,6 +8,9 @@ import { KeyBlock, type KeyCounters } from './key-index-block.ts';
 /** Blocks from which on a group is split. */
 const groupBlocksMax = 256;
 
+/** Keys of a block that is filled in order: there is room for others between them. */
+const appendedKeys = 192;
+
 interface Group {
   blocks: KeyBlock[];
   keys: number;
@@ -63,12 +66,26 @@ export class LiveKeys {
       this.#size++;
     }
     if (block.isFull) {
-      // Keys that come in order leave full blocks behind.
-      const isLast = at === group.blocks.length - 1 && group === this.#groups.at(-1);
-      group.blocks.splice(at + 1, 0, block.split(isLast ? 'last' : 'half'));
+      group.blocks.splice(at + 1, 0, block.split());
       if (group.blocks.length >= groupBlocksMax) this.#split(group);
     }
     return before;
+  }
+
+  /** Adds a key behind the last one, which is `last`; undefined for the first one. */
+  append(key: Uint8Array, counters: KeyCounters, last: Uint8Array | undefined): void {
+    let group = this.#groups.at(-1);
+    if (group === undefined) this.#groups.push((group = { blocks: [new KeyBlock()], keys: 0 }));
+    let block = group.blocks.at(-1)!;
+    if (block.keys >= appendedKeys || block.isFull) {
+      block.trim();
+      group.blocks.push((block = new KeyBlock()));
+      if (group.blocks.length >= groupBlocksMax) this.#split(group);
+      group = this.#groups.at(-1)!;
+    }
+    block.append(key, counters, last);
+    group.keys++;
+    this.#size++;
   }
 
   /** Takes `key` away; gives the mod revision that it had, 0 = it was not there. */

@@ -8,6 +8,7 @@ import type { Driver } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { KeyRange } from '../../etcd/range.ts';
 import type { Event, LeaseId, Revision } from '../../etcd/types.ts';
+import { orAborted } from '../../lib/abort.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
@@ -270,13 +271,4 @@ function apply(
   const before = keys.put(row.key, { createRevision, modRevision, version, lease: row.lease });
   if (before === 0) past.add(modRevision, row.key, 1);
   return before;
-}
-
-/** `work`, or the reason of `signal` as soon as it is aborted; the work goes on for others. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason as Error);
-  signal.addEventListener('abort', onAbort, { once: true });
-  return Promise.race([work, aborted.promise]).finally(() => signal.removeEventListener('abort', onAbort));
 }

@@ -63,10 +63,15 @@ export function snapshotOf({ rows }: QueryResult, asked: Revision, pending?: Rev
   const row = rows[0];
   if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
   const revision = pending ?? int64(row, 'revision');
-  const compactRevision = int64(row, 'compact_revision');
+  return checked({ revision, compactRevision: int64(row, 'compact_revision') }, asked);
+}
+
+/** `snapshot`, where the revision `asked` for (0 or below: none) is there. @throws EtcdError compacted, futureRevision */
+export function checked(snapshot: Snapshot, asked: Revision): Snapshot {
+  const { revision, compactRevision } = snapshot;
   if (asked > revision) throw new EtcdError('futureRevision');
   if (asked > 0n && asked < compactRevision) throw new EtcdError('compacted', { compactRevision });
-  return { revision, compactRevision };
+  return snapshot;
 }
 
 /** One step of a walk. @throws EtcdError compacted, futureRevision */

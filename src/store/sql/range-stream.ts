@@ -5,7 +5,7 @@
 import { isEmptyRange, keyRange, successor } from '../../etcd/range.ts';
 import type { KeyValue, RangeRequest } from '../../etcd/types.ts';
 import { hasKey, readPast, scopeOf, snapshotOf, type PastStep } from './past.ts';
-import { readRange, type RangeAnswer } from './range.ts';
+import { readRange, type RangeAnswer, type RangeOptions } from './range.ts';
 import { selectLive } from './range-statements.ts';
 import { keyValueOf } from './row.ts';
 import type { Query } from './statements.ts';
@@ -41,11 +41,15 @@ interface Pace {
  * Answers `request` page by page; a request that is not for all pairs of a range in key order gets one page.
  * @throws EtcdError compacted, futureRevision; compacted also on the way, when a compaction passes the revision.
  */
-export async function* streamRange(query: Query, request: RangeRequest): AsyncGenerator<StreamPage> {
+export async function* streamRange(
+  query: Query,
+  request: RangeRequest,
+  options: Pick<RangeOptions, 'counts'> = {},
+): AsyncGenerator<StreamPage> {
   const { key, rangeEnd, countOnly, sortTarget, limit } = request;
   const isPaged = rangeEnd.length > 0 && !isEmptyRange(keyRange(key, rangeEnd)) && !countOnly;
   if (!isPaged || sortTarget !== 'key') {
-    const { kvs, ...end } = await readRange(query, request);
+    const { kvs, ...end } = await readRange(query, request, options);
     yield { kvs, end };
     return;
   }
@@ -63,7 +67,7 @@ export async function* streamRange(query: Query, request: RangeRequest): AsyncGe
     left -= kvs.length;
     sent += kvs.length;
     if (more || step.next === undefined) {
-      const count = more ? (await readRange(query, { ...pinned, countOnly: true })).count : sent;
+      const count = more ? (await readRange(query, { ...pinned, countOnly: true }, options)).count : sent;
       yield { kvs, end: { revision, more, count } };
       return;
     }

@@ -7,8 +7,9 @@ import { EtcdError } from '../../etcd/errors.ts';
 import { isEmptyRange, keyRange } from '../../etcd/range.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
+import type { KeyCounts } from './key-counts.ts';
 import { selectRevisions } from './log-statements.ts';
-import { hasKey, readPast, scopeOf, snapshotOf, type Scope, type Snapshot } from './past.ts';
+import { checked, hasKey, readPast, scopeOf, snapshotOf, type Scope, type Snapshot } from './past.ts';
 import {
   isCutBeforeBound,
   selectCount,
@@ -25,6 +26,8 @@ export interface RangeOptions {
    * show it yet.
    */
   readonly pending?: Revision;
+  /** Where counts need not be scanned for; not with `pending`. */
+  readonly counts?: KeyCounts;
 }
 
 export interface RangeAnswer {
@@ -51,9 +54,9 @@ const noBytes = Buffer.alloc(0);
 export async function readRange(
   query: Query,
   request: RangeRequest,
-  { pending }: RangeOptions = {},
+  options: RangeOptions = {},
 ): Promise<RangeAnswer> {
-  const reader = new RangeReader(query, request, pending);
+  const reader = new RangeReader(query, request, options);
   for (let attempt = 1; ; attempt++) {
     try {
       return await reader.read();
@@ -71,6 +74,7 @@ class RangeReader {
   readonly #query: Query;
   readonly #request: RangeRequest;
   readonly #pending: Revision | undefined;
+  readonly #counts: KeyCounts | undefined;
   readonly #keys: Scope;
   readonly #isFiltered: boolean;
   readonly #values: boolean;
@@ -79,10 +83,11 @@ class RangeReader {
   /** 0 = none. */
   readonly #limit: number;
 
-  constructor(query: Query, request: RangeRequest, pending: Revision | undefined) {
+  constructor(query: Query, request: RangeRequest, { pending, counts }: RangeOptions) {
     this.#query = query;
     this.#request = request;
     this.#pending = pending;
+    this.#counts = pending === undefined ? counts : undefined;
     this.#keys = scopeOf(request);
     this.#isFiltered = hasRevisionBounds(request);
     this.#values = !request.keysOnly || request.sortTarget === 'value';
@@ -102,7 +107,8 @@ class RangeReader {
       return { revision, kvs: [], more: false, count: 0 };
     }
     if (request.countOnly) {
-      const { count, revision } = await this.#count(request.revision);
+      const { count, revision } =
+        (await this.#known(request.revision)) ?? (await this.#count(request.revision));
       return { revision, kvs: [], more: false, count };
     }
     return request.revision > 0n ? await this.#readPast() : await this.#readLive();
@@ -161,8 +167,25 @@ class RangeReader {
     const more = this.#limit > 0 && kvs.length > this.#limit;
     if (more) kvs.pop();
     if (keysOnly) kvs = kvs.map((kv) => ({ ...kv, value: noBytes }));
-    const count = more || this.#isFiltered ? (await this.#count(at)).count : found.length;
+    const count = more || this.#isFiltered ? await this.#countAt(at) : found.length;
     return { revision, kvs, more, count };
+  }
+
+  /** Keys in the range at a revision that the database has been seen to have. */
+  async #countAt(at: Revision): Promise<number> {
+    const { key, rangeEnd } = this.#request;
+    return (await this.#counts?.count(keyRange(key, rangeEnd), at)) ?? (await this.#count(at)).count;
+  }
+
+  /** Keys in the range at a revision (0 or below: now) as the index knows them; undefined when it does not. */
+  async #known(
+    asked: Revision,
+  ): Promise<{ readonly count: number; readonly revision: Revision } | undefined> {
+    if (!this.#counts?.isReady) return undefined;
+    const { key, rangeEnd } = this.#request;
+    const { revision } = checked(await this.#counts.revisions(), asked);
+    const count = await this.#counts.count(keyRange(key, rangeEnd), asked > 0n ? asked : revision);
+    return count === undefined ? undefined : { count, revision };
   }
 
   /**

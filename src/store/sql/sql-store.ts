@@ -34,6 +34,7 @@ import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
 import { toEtcdError } from './faults.ts';
 import { hashKv } from './hash-kv.ts';
+import { createKeyCounts } from './key-counts.ts';
 import { createKeyIndex, type KeyIndex } from './key-index.ts';
 import { createLessor, type FindLease, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
@@ -86,6 +87,7 @@ class DatabaseStore implements SqlStore {
   readonly #committer: Committer;
   readonly #reader: LogReader;
   readonly #index: KeyIndex;
+  readonly #counts: ReturnType<typeof createKeyCounts>;
   readonly #feed: ChangeFeed;
   readonly #hub: WatchHub;
   readonly #compactor: Compactor;
@@ -103,6 +105,7 @@ class DatabaseStore implements SqlStore {
     this.#statements = writeStatements(dialect.sql);
     this.#reader = createLogReader(driver);
     this.#index = createKeyIndex({ driver, clock, logger });
+    this.#counts = createKeyCounts({ index: this.#index, reader: this.#reader });
     this.#feed = createChangeFeed({
       reader: this.#reader,
       driver,
@@ -153,14 +156,15 @@ class DatabaseStore implements SqlStore {
   range(request: RangeRequest, signal: AbortSignal): Promise<RangeResponse> {
     return this.#answer(signal, async () => {
       const query: Query = (statement, params) => this.#driver.query(statement, params, signal);
-      const { revision, kvs, more, count } = await retried(() => readRange(query, request));
+      const counts = this.#counts(signal);
+      const { revision, kvs, more, count } = await retried(() => readRange(query, request, { counts }));
       return { header: this.#header(revision), kvs, more, count };
     });
   }
 
   async *rangeStream(request: RangeRequest, signal: AbortSignal): AsyncGenerator<RangeChunk> {
     const query: Query = (statement, params) => retried(() => this.#driver.query(statement, params, signal));
-    const pages = streamRange(query, request);
+    const pages = streamRange(query, request, { counts: this.#counts(signal) });
     for (;;) {
       const { value: page } = await this.#answer(signal, () => pages.next());
       if (page === undefined) return;

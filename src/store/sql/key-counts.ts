@@ -1,0 +1,41 @@
+// Counts of keys at a revision from the key index, for range.ts: what is counted is what a statement at that revision would
+// count. Used by sql-store.ts. The index may be behind the database, which others write to; it then reads on first.
+
+import type { KeyRange } from '../../etcd/range.ts';
+import type { Revision } from '../../etcd/types.ts';
+import { orAborted } from '../../lib/abort.ts';
+import type { KeyIndex } from './key-index.ts';
+import { createShared } from './limits.ts';
+import type { LogReader, Revisions } from './log-reader.ts';
+
+/** Counts for the requests of one caller. */
+export interface KeyCounts {
+  /** False while the index is being built: it is of no use then. */
+  readonly isReady: boolean;
+  /** The counters of the database, not older than the call. Requests that wait share a read. */
+  revisions(): Promise<Revisions>;
+  /**
+   * Keys in `range` at a revision that the database has reached and has not compacted; undefined when the index cannot
+   * tell.
+   */
+  count(range: KeyRange, at: Revision): Promise<number | undefined>;
+}
+
+/** Counts whose waits end with the signal that they are asked for with. */
+export function createKeyCounts(options: {
+  readonly index: KeyIndex;
+  readonly reader: Pick<LogReader, 'revisions'>;
+}): (signal: AbortSignal) => KeyCounts {
+  const { index, reader } = options;
+  const revisions = createShared(() => reader.revisions());
+  return (signal) => ({
+    get isReady() {
+      return index.revision !== undefined;
+    },
+    revisions: () => orAborted(revisions(), signal),
+    async count(range, at) {
+      if (index.revision !== undefined && index.revision < at) await index.catchUp(signal);
+      return index.count(range, at);
+    },
+  });
+}
