@@ -335,8 +335,17 @@ function losingAnswers(dialect: Dialect) {
       await fate.meanwhile();
       throw lost();
     };
+    const script: typeof driver.script = async (steps) => {
+      const how = fate.next;
+      fate.next = 'answered';
+      if (how !== 'rolled back') await driver.script(steps);
+      if (how === 'answered') return;
+      await fate.meanwhile();
+      throw lost();
+    };
     return Object.assign(Object.create(driver) as typeof driver, {
       transaction,
+      script,
       query: driver.query.bind(driver),
       close: driver.close.bind(driver),
     });

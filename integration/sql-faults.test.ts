@@ -221,7 +221,11 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
           }),
         signal,
       );
-    return { query: driver.query.bind(driver), transaction, close: driver.close.bind(driver) };
+    const script: Driver['script'] = (steps) => {
+      statements += steps.length;
+      return driver.script(steps);
+    };
+    return { query: driver.query.bind(driver), transaction, script, close: driver.close.bind(driver) };
   };
   return { counted: { ...dialect, open }, count: () => statements };
 }

@@ -7,6 +7,7 @@ import { systemClock } from '../src/lib/clock.ts';
 import { silentLogger } from '../src/lib/log.ts';
 import { createCommitter } from '../src/store/sql/committer.ts';
 import { createLessor, type FindLease } from '../src/store/sql/lessor.ts';
+import { nothingKnown } from '../src/store/sql/live-reader.ts';
 import { FakeClock } from '../src/store/sql/watch-fakes.ts';
 import { fromKey, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
@@ -29,6 +30,7 @@ async function opened(engine: SqlEngine) {
     dialect,
     clock: systemClock,
     logger: silentLogger,
+    index: nothingKnown,
     wantsEvents: () => false,
     committed: () => undefined,
   });

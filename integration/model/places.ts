@@ -4,6 +4,7 @@ import { systemClock } from '../../src/lib/clock.ts';
 import { silentLogger } from '../../src/lib/log.ts';
 import { openEtcdStore } from '../../src/store/etcd/etcd-store.ts';
 import { createCommitter } from '../../src/store/sql/committer.ts';
+import { nothingKnown } from '../../src/store/sql/live-reader.ts';
 import { skipped } from '../servers/database.ts';
 import { testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
 import { dialects, openTestStore, pool } from '../stores.ts';
@@ -22,6 +23,7 @@ export async function sqlPlace(engine: SqlEngine): Promise<Place | undefined> {
     dialect,
     clock: systemClock,
     logger: silentLogger,
+    index: nothingKnown,
     wantsEvents: () => false,
     committed: () => undefined,
   });

@@ -11,6 +11,12 @@ export interface Statement {
   readonly text: string;
 }
 
+/** A statement with its parameters. */
+export interface Step {
+  readonly statement: Statement;
+  readonly params: readonly SqlValue[];
+}
+
 export interface QueryResult {
   readonly rows: readonly Row[];
   /** Rows inserted, updated or deleted (rows matched by an UPDATE, changed or not). */
@@ -25,6 +31,7 @@ export interface Session {
 /** What went wrong, in terms the store acts on. */
 export type SqlFaultKind =
   | 'unique-violation'
+  | 'not-null-violation'
   | 'serialization'
   | 'deadlock'
   | 'busy'
@@ -137,6 +144,11 @@ export interface Driver {
     body: (session: Session) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T>;
+  /**
+   * Runs `steps` in order in one write transaction and commits it, in one round trip where the engine can; the first step that
+   * fails undoes all. Steps read nothing that the caller sees. `outcomeUnknown` is set when the commit may have happened.
+   */
+  script(steps: readonly Step[]): Promise<void>;
   /** Calls `onHint` when another process may have committed, and after each reconnect; runs until aborted. */
   listen?(onHint: () => void, signal: AbortSignal): Promise<void>;
   /** Waits for what is running, then closes every connection. */

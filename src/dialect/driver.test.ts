@@ -20,6 +20,10 @@ function setUp() {
 
     async control(): Promise<void> {}
 
+    async script(): Promise<void> {
+      if (server.fault !== undefined) throw server.fault;
+    }
+
     isUsable(): boolean {
       return !this.isClosed;
     }

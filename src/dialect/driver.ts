@@ -12,6 +12,7 @@ import {
   type SqlFaultKind,
   type SqlValue,
   type Statement,
+  type Step,
 } from './dialect.ts';
 import { Pool, type Pooled } from './pool.ts';
 
@@ -22,6 +23,8 @@ export interface Connection extends Pooled {
   run(text: string, params: readonly SqlValue[]): Promise<QueryResult>;
   /** A statement that begins or ends a transaction. */
   control(text: string): Promise<void>;
+  /** `begin`, the steps in order, COMMIT, in as few round trips as can be. When it rejects, no transaction is left open. */
+  script(begin: string, steps: readonly Step[]): Promise<void>;
 }
 
 /** What a dialect gives to get a Driver. */
@@ -37,6 +40,8 @@ export interface Engine {
   readonly connect: (options: DriverOptions, lane: string) => Promise<Connection>;
 }
 
+/** The lane of servers' connections for write transactions and scripts. */
+export const writeLane = 'write';
 /** Connections kept for write transactions: those of the committer, and of a compaction beside it. */
 const writersMax = 2;
 
@@ -45,11 +50,11 @@ const writersMax = 2;
  * committer. They count towards the limit, unless that is 1.
  */
 export const serverLanes: Pick<Engine, 'lane' | 'pool'> = {
-  lane: (mode, use) => (mode === 'write' && use === 'transaction' ? 'write' : 'all'),
+  lane: (mode, use) => (mode === 'write' && use === 'transaction' ? writeLane : 'all'),
   pool: (lane, options) => {
     const writers = Math.max(1, Math.min(writersMax, options.connectionsMax - 1));
     const others = Math.max(1, options.connectionsMax - writers);
-    return { ...options, connectionsMax: lane === 'write' ? writers : others };
+    return { ...options, connectionsMax: lane === writeLane ? writers : others };
   },
 };
 
@@ -62,14 +67,14 @@ const answerGraceMs = 1_000;
 /** Errors after which the server may have committed although the client saw a failure. */
 const uncertain: ReadonlySet<SqlFaultKind> = new Set(['disconnected', 'timeout', 'other']);
 
-type Doing = 'connect' | 'read' | 'write' | 'commit';
+type Doing = 'connect' | 'read' | 'write' | 'commit' | 'script';
 
 /** The classified form of any error; a SqlFault passes unchanged. */
 export function toFault(engine: Pick<Engine, 'classify'>, error: unknown, doing: Doing): SqlFault {
   if (error instanceof SqlFault) return error;
   const kind = engine.classify(error);
   const outcomeUnknown =
-    doing === 'commit'
+    doing === 'commit' || doing === 'script'
       ? uncertain.has(kind)
       : doing === 'write' && (kind === 'disconnected' || kind === 'timeout');
   return new SqlFault(kind, messageOf(error), { cause: error, outcomeUnknown });
@@ -157,6 +162,10 @@ class Lease {
     return this.#guard(this.#connection.control(text), doing);
   }
 
+  script(begin: string, steps: readonly Step[]): Promise<void> {
+    return this.#guard(this.#connection.script(begin, steps), 'script');
+  }
+
   async #guard<T>(work: Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
     const limits = { timeoutMs: this.#timeoutMs, signal: this.#engine.interruptible ? signal : undefined };
     try {
@@ -168,10 +177,10 @@ class Lease {
       const fault =
         error instanceof UnansweredError
           ? new SqlFault('timeout', error.message, {
-              outcomeUnknown: doing === 'write' || doing === 'commit',
+              outcomeUnknown: doing !== 'read' && doing !== 'connect',
             })
           : toFault(this.#engine, error, doing);
-      if (fault.kind === 'disconnected' || doing === 'commit') this.state = 'broken';
+      if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
       throw fault;
     }
   }
@@ -263,6 +272,12 @@ class PooledDriver implements Driver {
       await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
       return value;
     });
+  }
+
+  async script(steps: readonly Step[]): Promise<void> {
+    await this.#borrow(this.#pool('write', 'transaction'), undefined, (lease) =>
+      lease.script(this.#engine.begin.write, steps),
+    );
   }
 
   async close(): Promise<void> {

@@ -4,6 +4,7 @@ import type { SqlFaultKind } from './dialect.ts';
 
 const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1062: 'unique-violation',
+  1048: 'not-null-violation',
   1020: 'serialization',
   1213: 'deadlock',
   1040: 'busy',

@@ -10,6 +10,7 @@ import {
   type QueryResult,
   type Row,
   type SqlValue,
+  type Step,
 } from './dialect.ts';
 import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { classifyMysql } from './mysql-faults.ts';
@@ -98,6 +99,21 @@ function bytesOf(text: string, params: readonly SqlValue[]): number {
     else if (typeof param === 'string') bytes += Buffer.byteLength(param);
   }
   return bytes;
+}
+
+/** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
+function literal(value: SqlValue): string {
+  if (Buffer.isBuffer(value)) return `x'${value.toString('hex')}'`;
+  return typeof value === 'bigint' ? String(value) : driverPackage.escape(value);
+}
+
+/** Steps as one text, values in place of the placeholders; no text of a statement has a `?` in quotes. */
+function scriptOf(begin: string, steps: readonly Step[]): string {
+  const texts = steps.map(({ statement, params }) => {
+    let index = 0;
+    return statement.text.replaceAll('?', () => literal(params[index++] ?? null));
+  });
+  return [begin, ...texts, 'COMMIT'].join(';\n');
 }
 
 interface Header {
@@ -202,6 +218,28 @@ class MysqlConnection implements Connection {
 
   async control(text: string): Promise<void> {
     await this.#client.query(text);
+  }
+
+  /**
+   * One request of plain text. The server stops at the first statement that fails, and then the transaction is still open.
+   * What is too large for one request goes step by step.
+   */
+  async script(begin: string, steps: readonly Step[]): Promise<void> {
+    const text = scriptOf(begin, steps);
+    const isWhole = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
+    try {
+      if (isWhole) await this.#client.query(text);
+      else {
+        await this.control(begin);
+        for (const { statement, params } of steps) await this.run(statement.text, params);
+      }
+    } catch (error) {
+      await this.#client.query('ROLLBACK').catch(() => {
+        this.#usable = false;
+      });
+      throw error;
+    }
+    if (!isWhole) await this.control('COMMIT');
   }
 
   isUsable(): boolean {

@@ -23,8 +23,14 @@ export const types = { getTypeParser: (oid: number) => parsers.get(oid) ?? asTex
 
 const keepAliveDelayMs = 15_000;
 
-/** A connected client, its session set up. Rejects with the package's error, or SqlFault for a URL that cannot work. */
-export async function openClient(options: DriverOptions, database?: string): Promise<pg.Client> {
+/**
+ * A connected client, its session set up; with `pipeline` it sends queries without waiting for the answers to those before.
+ * Rejects with the package's error, or SqlFault for a URL that cannot work.
+ */
+export async function openClient(
+  options: DriverOptions,
+  { database, pipeline }: { readonly database?: string; readonly pipeline?: boolean } = {},
+): Promise<pg.Client> {
   const address = parsePostgresUrl(options.url);
   const client = new pg.Client({
     host: address.host,
@@ -39,7 +45,8 @@ export async function openClient(options: DriverOptions, database?: string): Pro
     keepAlive: true,
     keepAliveInitialDelayMillis: keepAliveDelayMs,
     types,
-  });
+    pipeline: pipeline ?? false,
+  } as pg.ClientConfig);
   // An idle connection that breaks is reported here; without a listener it would end the process.
   client.on('error', () => undefined);
   try {

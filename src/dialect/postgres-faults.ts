@@ -4,6 +4,7 @@ import type { SqlFaultKind } from './dialect.ts';
 
 const kinds: Readonly<Record<string, SqlFaultKind>> = {
   '23505': 'unique-violation',
+  '23502': 'not-null-violation',
   '40001': 'serialization',
   '40P01': 'deadlock',
   '55P03': 'busy',

@@ -1,6 +1,7 @@
 // PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
+import type { Writable } from 'node:stream';
 import type pg from 'pg';
 import {
   SqlFault,
@@ -11,9 +12,18 @@ import {
   type QueryResult,
   type Row,
   type SqlValue,
+  type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
-import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
+import {
+  createDriver,
+  messageOf,
+  serverLanes,
+  toFault,
+  writeLane,
+  type Connection,
+  type Engine,
+} from './driver.ts';
 import { closeClient, openClient, types } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -97,6 +107,27 @@ class PostgresConnection implements Connection {
     }
   }
 
+  /** All messages go out at once. After a step that failed the server refuses the rest, and its COMMIT rolls back. */
+  async script(begin: string, steps: readonly Step[]): Promise<void> {
+    // Not in the package's types. Held together, the messages are one packet.
+    const { stream } = (this.#client as unknown as { readonly connection: { readonly stream: Writable } })
+      .connection;
+    stream.cork();
+    const begun = this.control(begin);
+    const running = steps.map(({ statement, params }) => this.run(statement.text, params));
+    const committed = this.control('COMMIT');
+    stream.uncork();
+    const [commit, ...before] = await Promise.allSettled([committed, begun, ...running]);
+    const failed = before.find((result) => result.status === 'rejected');
+    if (failed !== undefined) {
+      const kind = classifyPostgres(failed.reason);
+      // Lost on the way, the server may have got everything; what it refused is not committed.
+      if (kind === 'disconnected' || kind === 'timeout') throw failed.reason;
+      throw new SqlFault(kind, messageOf(failed.reason), { cause: failed.reason });
+    }
+    if (commit.status === 'rejected') throw commit.reason;
+  }
+
   isUsable(): boolean {
     return this.#usable;
   }
@@ -119,7 +150,8 @@ function createEngine(shared: Shared): Engine {
     },
     interruptible: true,
     ...serverLanes,
-    connect: async (options) => new PostgresConnection(await openClient(options), shared),
+    connect: async (options, lane) =>
+      new PostgresConnection(await openClient(options, { pipeline: lane === writeLane }), shared),
   };
 }
 
@@ -144,7 +176,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
   const { database } = parsePostgresUrl(options.url);
   try {
-    const client = await openClient(options, 'postgres');
+    const client = await openClient(options, { database: 'postgres' });
     try {
       await client.query('SET statement_timeout = 0');
       await client.query(`CREATE DATABASE ${quote(database)}`);

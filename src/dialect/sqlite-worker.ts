@@ -53,6 +53,19 @@ function prepare(text: string): Prepared {
   return prepared;
 }
 
+function script({ begin, steps }: Extract<Request, { kind: 'script' }>): void {
+  database ??= open();
+  database.exec(begin);
+  try {
+    for (const { text, params } of steps) prepare(text).statement.run(...params);
+    database.exec('COMMIT');
+  } catch (error) {
+    // Some faults have rolled back already.
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
 function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
   const { id } = request;
   if (request.kind === 'open') {
@@ -62,6 +75,10 @@ function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
   if (request.kind === 'control') {
     database ??= open();
     database.exec(request.text);
+    return { id, ok: true, columns: [], rows: [], affected: 0 };
+  }
+  if (request.kind === 'script') {
+    script(request);
     return { id, ok: true, columns: [], rows: [], affected: 0 };
   }
   const { statement, columns } = prepare(request.text);

@@ -12,6 +12,7 @@ import {
   type Row,
   type SqlFaultKind,
   type SqlValue,
+  type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
@@ -70,6 +71,12 @@ export type Request =
       readonly kind: 'run';
       readonly text: string;
       readonly params: readonly WireValue[];
+    }
+  | {
+      readonly id: number;
+      readonly kind: 'script';
+      readonly begin: string;
+      readonly steps: readonly { readonly text: string; readonly params: readonly WireValue[] }[];
     };
 
 export type Answer =
@@ -167,6 +174,11 @@ class SqliteConnection implements Connection {
     await this.#ask((id) => ({ id, kind: 'control', text }));
   }
 
+  async script(begin: string, steps: readonly Step[]): Promise<void> {
+    const wire = steps.map(({ statement, params }) => ({ text: statement.text, params: params.map(toWire) }));
+    await this.#ask((id) => ({ id, kind: 'script', begin, steps: wire }));
+  }
+
   isUsable(): boolean {
     return this.#usable;
   }
@@ -246,6 +258,7 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   26: 'refused',
 };
 const uniqueCodes = new Set([1555, 2067, 2579]);
+const notNullCode = 1299;
 const refusedCodes = new Set(['EACCES', 'EPERM', 'ENOTDIR', 'EEXIST', 'EROFS']);
 
 /** The kind of an error of node:sqlite or of the thread around it. */
@@ -256,6 +269,7 @@ export function classifySqlite(error: unknown): SqlFaultKind {
   if ('code' in error && refusedCodes.has(String(error.code))) return 'refused';
   if (!('errcode' in error) || typeof error.errcode !== 'number') return 'other';
   if (uniqueCodes.has(error.errcode)) return 'unique-violation';
+  if (error.errcode === notNullCode) return 'not-null-violation';
   return kinds[error.errcode & 0xff] ?? 'other';
 }
 

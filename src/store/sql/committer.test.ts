@@ -5,7 +5,9 @@ import test from 'ava';
 import { SqlFault, type Driver, type Session } from '../../dialect/dialect.ts';
 import { sqlite } from '../../dialect/sqlite.ts';
 import { silentLogger } from '../../lib/log.ts';
-import { createCommitter, type Job } from './committer.ts';
+import type { Job } from './batch-writer.ts';
+import { createCommitter } from './committer.ts';
+import { nothingKnown } from './live-reader.ts';
 import { FakeClock, turn, until } from './watch-fakes.ts';
 
 /** A database of which only the meta row is asked. */
@@ -32,6 +34,8 @@ class FakeDatabase implements Driver {
     });
   }
 
+  async script() {}
+
   async close() {}
 }
 
@@ -43,6 +47,7 @@ function setUp() {
     dialect: sqlite,
     clock,
     logger: silentLogger,
+    index: nothingKnown,
     wantsEvents: () => false,
     committed: () => undefined,
   });
@@ -54,7 +59,7 @@ const away = () => new SqlFault('disconnected', 'Nobody is there');
 const batchBytes = 4 * 1024 * 1024;
 const job = (bytes = batchBytes): Job<string> => ({
   bytes,
-  needs: { keys: [], valueKeys: [], leases: [] },
+  needs: { keys: [], valueKeys: [], leases: [], onlyKeys: false },
   apply: async () => 'done',
 });
 

@@ -1,20 +1,16 @@
-// The one way of writing to a SQL store: group commit. What waits in the queue goes through one database transaction that
-// locks the meta row, evaluates each job in order and writes all effects as a few multi-row statements. Used by sql-store.ts and
-// the lessor. Invariants: revisions are dense and taken under the lock, so commit order is revision order; nobody gets an
-// answer before COMMIT; a batch whose COMMIT got no answer is looked for in the database before anybody hears anything.
+// The one way of writing to a SQL store: group commit. What waits in the queue goes into the database together, in one
+// transaction of batch-writer.ts, and each caller gets its own answer. Used by sql-store.ts and the lessor. Invariants: commit order is
+// revision order; nobody gets an answer before the commit is known; a lone job waits for no company.
 
-import { randomBytes } from 'node:crypto';
-import { SqlFault, type Dialect, type Driver, type Row, type Session } from '../../dialect/dialect.ts';
+import { SqlFault } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
-import type { Event, LeaseId, Revision } from '../../etcd/types.ts';
-import { createBackoff } from '../../lib/backoff.ts';
-import type { Clock } from '../../lib/clock.ts';
-import type { Logger } from '../../lib/log.ts';
+import type { LeaseId, Revision } from '../../etcd/types.ts';
+import { BatchWriter, type BatchWriterOptions, type Job, type Written } from './batch-writer.ts';
 import { updateCompactRevision } from './compactor.ts';
-import { isTransient, toEtcdError } from './faults.ts';
+import { toEtcdError } from './faults.ts';
 import { bytes, int64 } from './row.ts';
-import { BatchState, type Needs } from './state.ts';
-import { queryOf, writeStatements, type WriteStatements } from './statements.ts';
+import type { BatchState, Change, Needs } from './state.ts';
+import { writeStatements, type WriteStatements } from './statements.ts';
 
 /** Jobs in one database transaction, and bytes of their requests. */
 const batchJobsMax = 256;
@@ -28,26 +24,12 @@ const waitMaxMs = 10_000;
 const revokeBytes = 128 * 1024;
 /** Other gateways may have seen later revisions than the one that lifts, but not so many. */
 const liftBy = 1_000_000n;
-/** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
-const retryForMs = 5_000;
-const findOutForMs = 15_000;
-const retryFirstMs = 5;
-const retryMaxMs = 500;
 
-/** What a job does with the locked state; an EtcdError fails this job alone and must come before any change. */
-export interface Job<T> {
-  /** About, for the bounds. */
-  readonly bytes: number;
-  /** What to read before. */
-  readonly needs: Needs;
-  apply(state: BatchState): Promise<T>;
-}
-
-/** One committed batch, for the feed: `events` undefined = read them from the log. */
+/** One committed batch: `changes` undefined = read them from the log. */
 export interface Commit {
   readonly after: Revision;
   readonly through: Revision;
-  readonly events: readonly Event[] | undefined;
+  readonly changes: readonly Change[] | undefined;
 }
 
 export interface Committer {
@@ -79,13 +61,7 @@ export interface Committer {
   close(): Promise<void>;
 }
 
-export interface CommitterOptions {
-  readonly driver: Driver;
-  readonly dialect: Dialect;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** Whether somebody wants the events of commits; then previous values are read along. */
-  readonly wantsEvents: () => boolean;
+export interface CommitterOptions extends BatchWriterOptions {
   /** Called after each commit that took a revision, in order, before the callers get their answers. */
   readonly committed: (commit: Commit) => void;
 }
@@ -103,33 +79,12 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-type Outcome = { readonly value: unknown } | { readonly error: EtcdError };
-
-/** Who wrote last, as the meta row names it. */
-interface WriteName {
-  readonly writer: bigint;
-  readonly batch: bigint;
-}
-
-/** What one attempt found and did. */
-interface Attempt {
-  readonly outcomes: readonly Outcome[];
-  readonly before: Revision;
-  readonly after: Revision;
-  /** The write that the meta row named before. */
-  readonly last: WriteName;
-  readonly hasWritten: boolean;
-  readonly events: readonly Event[] | undefined;
-}
-
-const noNeeds: Needs = { keys: [], valueKeys: [], leases: [] };
+const noNeeds: Needs = { keys: [], valueKeys: [], leases: [], onlyKeys: false };
 
 class GroupCommitter implements Committer {
   readonly #options: CommitterOptions;
   readonly #statements: WriteStatements;
-  /** Names this process's writes in the meta row. */
-  readonly #writer = (randomBytes(8).readBigUInt64BE() >> 1n) | 1n;
-  #batch = 0n;
+  readonly #writer: BatchWriter;
   #queue: Waiting[] = [];
   #queueBytes = 0;
   #running: Promise<void> | undefined;
@@ -138,6 +93,7 @@ class GroupCommitter implements Committer {
   constructor(options: CommitterOptions) {
     this.#options = options;
     this.#statements = writeStatements(options.dialect.sql);
+    this.#writer = new BatchWriter(options);
   }
 
   run<T>(job: Job<T>, signal?: AbortSignal): Promise<T> {
@@ -171,7 +127,7 @@ class GroupCommitter implements Committer {
         await state.flush();
         const attached = (await state.query(statements.selectLeaseKeys, [id])).rows;
         const keys = attached.map((found) => bytes(found, 'k'));
-        await state.prefetch({ keys, valueKeys: [], leases: [] });
+        await state.prefetch({ ...noNeeds, keys });
         for (const key of keys) {
           const live = await state.get(key);
           if (live?.lease === id) state.remove(live);
@@ -242,9 +198,10 @@ class GroupCommitter implements Committer {
   }
 
   async #commit(batch: readonly Waiting[]): Promise<void> {
-    let attempt: Attempt;
+    let written: Written;
     try {
-      attempt = await this.#persist(batch.map(({ job }) => job));
+      const jobs = batch.map(({ job }) => job);
+      written = await this.#writer.write(jobs, this.#closed.signal);
     } catch (error) {
       const mayBeOfOne = !(toEtcdError(error) instanceof EtcdError) || isTooLarge(error);
       if (this.#closed.signal.aborted && !mayBeOfOne) this.#abandon();
@@ -256,10 +213,10 @@ class GroupCommitter implements Committer {
       for (const waiting of batch) await this.#commit([waiting]);
       return;
     }
-    const { before, after, events } = attempt;
-    if (after > before) this.#options.committed({ after: before, through: after, events });
+    const { before, after, changes, outcomes } = written;
+    if (after > before) this.#options.committed({ after: before, through: after, changes });
     for (const [index, { resolve, reject }] of batch.entries()) {
-      const outcome = attempt.outcomes[index]!;
+      const outcome = outcomes[index]!;
       if ('error' in outcome) reject(outcome.error);
       else resolve(outcome.value);
     }
@@ -271,117 +228,8 @@ class GroupCommitter implements Committer {
     this.#queue = [];
     this.#queueBytes = 0;
   }
-
-  /** Tries until the batch is known to be durable, or fails. */
-  async #persist(jobs: readonly Job<unknown>[]): Promise<Attempt> {
-    const { driver, clock, logger } = this.#options;
-    const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
-    const deadline = clock.now() + retryForMs;
-    for (;;) {
-      const batch = ++this.#batch;
-      let attempt: Attempt | undefined;
-      try {
-        return await driver.transaction('write', async (session) => {
-          attempt = await this.#apply(session, jobs, batch);
-          return attempt;
-        });
-      } catch (error) {
-        if (error instanceof SqlFault && error.outcomeUnknown && attempt !== undefined) {
-          logger.warn('A commit was not answered; looking for it in the database', { error });
-          if (!attempt.hasWritten) return attempt;
-          const found = await this.#findOut(attempt, batch);
-          logger.warn('A commit that was not answered has been looked for', { found });
-          if (found === 'there') return attempt;
-          if (found === 'unknown') throw error;
-        } else if (!isTransient(error)) throw error;
-        if (clock.now() > deadline || this.#closed.signal.aborted) throw error;
-      }
-      await clock.sleep(backoff.next(), this.#closed.signal);
-    }
-  }
-
-  async #apply(session: Session, jobs: readonly Job<unknown>[], batch: bigint): Promise<Attempt> {
-    const statements = this.#statements;
-    const { dialect, wantsEvents } = this.#options;
-    const { rows } = await session.query(statements.lockMeta, []);
-    const meta = rows[0];
-    if (meta === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
-    const before = int64(meta, 'revision');
-    const compactRevision = int64(meta, 'compact_revision');
-    const query = queryOf(session);
-    const state = new BatchState({ query, statements, can: dialect.can, revision: before, compactRevision });
-    await state.prefetch(combine(jobs, wantsEvents()));
-    const outcomes: Outcome[] = [];
-    for (const job of jobs) outcomes.push(await outcomeOf(job, state));
-    await state.flush();
-    const hasWritten = state.isTouched;
-    if (hasWritten) {
-      await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
-      if (statements.notify !== undefined) await session.query(statements.notify, []);
-    }
-    return {
-      outcomes,
-      before,
-      after: state.revision,
-      last: writeNameOf(meta),
-      hasWritten,
-      events: state.events,
-    };
-  }
-
-  /**
-   * Whether a batch that may have been committed is there. The lock is given up only when the connection that held it
-   * is over, so what is read under the lock is final.
-   */
-  async #findOut(attempt: Attempt, batch: bigint): Promise<'there' | 'not there' | 'unknown'> {
-    const { driver, clock, logger } = this.#options;
-    const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
-    const deadline = clock.now() + findOutForMs;
-    for (;;) {
-      try {
-        const { rows } = await driver.transaction('write', (session) =>
-          session.query(this.#statements.lockMeta, []),
-        );
-        const meta = rows[0];
-        if (meta === undefined) return 'unknown';
-        const last = writeNameOf(meta);
-        if (isSame(last, { writer: this.#writer, batch })) return 'there';
-        // Nobody has written since. Where somebody has, be it without a revision, the row names only the last writer.
-        return isSame(last, attempt.last) ? 'not there' : 'unknown';
-      } catch (error) {
-        if (clock.now() > deadline || this.#closed.signal.aborted) return 'unknown';
-        logger.debug('The database cannot be asked for a commit yet', { error });
-      }
-      await clock.sleep(backoff.next(), this.#closed.signal);
-    }
-  }
-}
-
-function writeNameOf(meta: Row): WriteName {
-  return { writer: int64(meta, 'writer'), batch: int64(meta, 'batch') };
-}
-
-function isSame(a: WriteName, b: WriteName): boolean {
-  return a.writer === b.writer && a.batch === b.batch;
 }
 
 function isTooLarge(error: unknown): boolean {
   return error instanceof SqlFault && error.kind === 'too-large';
-}
-
-/** The needs of all jobs; with `allValues`, values of every key, so that events can be handed on complete. */
-function combine(jobs: readonly Job<unknown>[], allValues: boolean): Needs {
-  const keys = jobs.flatMap(({ needs }) => needs.keys);
-  const valueKeys = jobs.flatMap(({ needs }) => needs.valueKeys);
-  const leases = jobs.flatMap(({ needs }) => needs.leases);
-  return allValues ? { keys: [], valueKeys: [...keys, ...valueKeys], leases } : { keys, valueKeys, leases };
-}
-
-async function outcomeOf(job: Job<unknown>, state: BatchState): Promise<Outcome> {
-  try {
-    return { value: await job.apply(state) };
-  } catch (error) {
-    if (error instanceof EtcdError) return { error };
-    throw error;
-  }
 }

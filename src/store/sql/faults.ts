@@ -24,6 +24,7 @@ export function toEtcdError(error: unknown): unknown {
     case 'refused':
       return new EtcdError('timeout', { cause: error });
     case 'unique-violation':
+    case 'not-null-violation':
     case 'other':
       return error.outcomeUnknown ? new EtcdError('timeout', { cause: error }) : error;
   }

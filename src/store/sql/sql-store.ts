@@ -42,7 +42,8 @@ import { selectRevisions } from './log-statements.ts';
 import { readRange } from './range.ts';
 import { streamRange } from './range-stream.ts';
 import { int64 } from './row.ts';
-import { BatchState } from './state.ts';
+import { TableReader } from './live-reader.ts';
+import { BatchState, eventsOf } from './state.ts';
 import { queryOf, writeStatements, type Query } from './statements.ts';
 import { applyTxn, isReadOnly, needsOf } from './txn.ts';
 import { createWatchHub, type WatchHub } from './watch-hub.ts';
@@ -121,8 +122,11 @@ class DatabaseStore implements SqlStore {
       clock,
       logger,
       wantsEvents: () => this.#feed.running,
-      committed: ({ after, through, events }) => {
-        this.#index.offer({ after, through, events });
+      index: this.#index,
+      committed: ({ after, through, changes }) => {
+        this.#index.offer({ after, through, events: changes });
+        if (!this.#feed.running) return;
+        const events = changes && eventsOf(changes);
         if (events === undefined) this.#feed.hint();
         else this.#feed.offer({ after, through, events });
       },
@@ -310,7 +314,9 @@ class DatabaseStore implements SqlStore {
       async (session) => {
         const query = queryOf(session);
         const { revision, compactRevision } = revisionsOf(await query(selectRevisions, []));
-        const state = new BatchState({ query, statements: this.#statements, can, revision, compactRevision });
+        const statements = this.#statements;
+        const reader = new TableReader({ query, statements });
+        const state = new BatchState({ reader, query, statements, can, revision, compactRevision });
         await state.prefetch(needsOf([request]));
         return await applyTxn(state, request, { keyBytesMax: can.keyBytesMax, header });
       },

@@ -2,23 +2,20 @@
 // the batch's own changes laid over them, and the rows still to be written. Used by txn.ts and committer.ts. Invariant: after
 // `flush` the database, as this transaction sees it, is the state; before, database plus unwritten rows are.
 
-import type { Capabilities, SqlValue } from '../../dialect/dialect.ts';
+import type { Capabilities, SqlValue, Step } from '../../dialect/dialect.ts';
 import type { KeyRange } from '../../etcd/range.ts';
 import type { Event, KeyValue, LeaseId, Revision } from '../../etcd/types.ts';
-import { bytes, int64, keyValueOf, lostValue } from './row.ts';
+import type { Live, LiveReader } from './live-reader.ts';
+import { int64, keyValueOf } from './row.ts';
 import {
   currentColumns,
   leasePairsMax,
   logColumns,
   padded,
+  rowCounts,
   type Query,
   type WriteStatements,
 } from './statements.ts';
-
-/** A live key. The value is loaded only where somebody needs it. */
-export interface Live extends Omit<KeyValue, 'value'> {
-  readonly value: Buffer | undefined;
-}
 
 /** What a put leaves behind. */
 export interface NewPair {
@@ -33,22 +30,33 @@ export interface Needs {
   /** Those of the keys whose values are needed for sure. */
   readonly valueKeys: readonly Buffer[];
   readonly leases: readonly LeaseId[];
+  /** True when nothing but single keys, as they are now, is looked at or changed: then no read of a range can come. */
+  readonly onlyKeys: boolean;
+}
+
+/** One change of a key, with the pair before it; its value is there where it was at hand. */
+export interface Change extends Pick<Event, 'type' | 'kv'> {
+  readonly before: Live | undefined;
 }
 
 export interface StateOptions {
+  readonly reader: LiveReader;
+  /** Sees what `flush` has written. */
   readonly query: Query;
   readonly statements: WriteStatements;
   readonly can: Capabilities;
   readonly revision: Revision;
   readonly compactRevision: Revision;
+  /** Takes every lease to be there without a look: who commits must check `assumedLeases`. */
+  readonly assumeLeases?: boolean;
 }
 
 /** Live keys read at once while going through a range. */
 const pageRows = 1000;
 /** Keys and ids in one statement. */
 const listMax = 1024;
-/** Events kept for the feed; a larger batch is left for it to read. */
-const eventsMax = 4096;
+/** Changes kept; those of a larger batch are left to be read from the log. */
+const changesMax = 4096;
 
 const noBytes = Buffer.alloc(0);
 
@@ -57,11 +65,14 @@ const nameOf = (key: Buffer) => key.toString('latin1');
 
 export class BatchState {
   readonly query: Query;
+  readonly #reader: LiveReader;
   readonly #statements: WriteStatements;
   readonly #can: Capabilities;
   /** undefined = known to be absent. */
   readonly #live = new Map<string, Live | undefined>();
   readonly #leases = new Map<LeaseId, boolean>();
+  readonly #assumeLeases: boolean;
+  readonly #assumedLeases = new Set<LeaseId>();
   #logRows: SqlValue[][] = [];
   #currentRows = new Map<string, SqlValue[]>();
   #currentDeletes = new Map<string, Buffer>();
@@ -70,8 +81,8 @@ export class BatchState {
     string,
     { readonly lease: LeaseId; readonly key: Buffer; readonly attached: boolean }
   >();
-  /** The writes so far as events, each with the pair before it; undefined when a previous value was not at hand. */
-  #events: Event[] | undefined = [];
+  /** Undefined when there were too many. */
+  #changes: Change[] | undefined = [];
   #sub = 0n;
   #isTouched = false;
   /** The store's revision with the effects of the txns so far. */
@@ -80,15 +91,22 @@ export class BatchState {
 
   constructor(options: StateOptions) {
     this.query = options.query;
+    this.#reader = options.reader;
     this.#statements = options.statements;
     this.#can = options.can;
+    this.#assumeLeases = options.assumeLeases ?? false;
     this.revision = options.revision;
     this.compactRevision = options.compactRevision;
   }
 
-  /** The whole batch's writes as events in order, when they are all complete and few enough. */
-  get events(): readonly Event[] | undefined {
-    return this.#events;
+  /** The whole batch's writes in order, when they are few enough. */
+  get changes(): readonly Change[] | undefined {
+    return this.#changes;
+  }
+
+  /** The leases that what was done so far rests on, where none was looked at. */
+  get assumedLeases(): readonly LeaseId[] {
+    return [...this.#assumedLeases];
   }
 
   /** True when anything has been changed, a revision taken or not. */
@@ -130,7 +148,7 @@ export class BatchState {
     for (const part of slices([...this.#unknown(keys).values()], this.#listMax)) {
       await this.#readKeys(part, { values: false });
     }
-    const ids = [...new Set(leases)].filter((id) => !this.#leases.has(id));
+    const ids = this.#assumeLeases ? [] : [...new Set(leases)].filter((id) => !this.#leases.has(id));
     for (const part of slices(ids, this.#listMax)) {
       const params = padded(part);
       const { rows } = await this.query(this.#statements.selectLeases(params.length), params);
@@ -151,15 +169,17 @@ export class BatchState {
     if (live === undefined) return undefined;
     if (live.value !== undefined) return { ...live, value: live.value };
     // Not written by this batch, or its value would be at hand.
-    const { rows } = await this.query(this.#statements.selectValue, [live.modRevision, key]);
-    if (rows[0] === undefined) throw lostValue(live);
-    const pair = { ...live, value: bytes(rows[0], 'value') };
+    const pair = { ...live, value: await this.#reader.value(live) };
     this.#live.set(nameOf(key), pair);
     return pair;
   }
 
   async hasLease(id: LeaseId): Promise<boolean> {
-    if (!this.#leases.has(id)) await this.prefetch({ keys: [], valueKeys: [], leases: [id] });
+    if (this.#assumeLeases) {
+      this.#assumedLeases.add(id);
+      return true;
+    }
+    if (!this.#leases.has(id)) await this.prefetch({ keys: [], valueKeys: [], leases: [id], onlyKeys: true });
     return this.#leases.get(id) ?? false;
   }
 
@@ -235,6 +255,11 @@ export class BatchState {
 
   /** Writes the rows that wait. Keys read so far stay known. */
   async flush(): Promise<void> {
+    for (const { statement, params } of this.take()) await this.query(statement, params);
+  }
+
+  /** The statements that write the rows that wait, in order; from now on they count as written. */
+  take(): readonly Step[] {
     const statements = this.#statements;
     const logRows = this.#logRows;
     const currentRows = [...this.#currentRows.values()];
@@ -242,34 +267,40 @@ export class BatchState {
     this.#logRows = [];
     this.#currentRows = new Map();
     this.#currentDeletes = new Map();
-    await this.#insert(logRows, logColumns.length, (n) => statements.insertLog(n));
-    await this.#insert(currentRows, currentColumns.length, (n) => statements.upsertCurrent(n));
+    const steps = [
+      ...this.#inserts(logRows, logColumns.length, (n) => statements.insertLog(n)),
+      ...this.#inserts(currentRows, currentColumns.length, (n) => statements.upsertCurrent(n)),
+    ];
     for (const part of slices(deletes, this.#listMax)) {
       const params = padded(part);
-      await this.query(statements.deleteCurrent(params.length), params);
+      steps.push({ statement: statements.deleteCurrent(params.length), params });
     }
-    await this.#flushAttachments();
+    return [...steps, ...this.#takeAttachments()];
   }
 
-  async #flushAttachments(): Promise<void> {
+  #takeAttachments(): readonly Step[] {
     const attachments = [...this.#attachments.values()];
     this.#attachments = new Map();
     const attach = attachments.filter(({ attached }) => attached).map(({ lease, key }) => [lease, key]);
-    await this.#insert(attach, 2, (n) => this.#statements.insertLeaseKeys(n));
+    const steps = this.#inserts(attach, 2, (n) => this.#statements.insertLeaseKeys(n));
     const detach = attachments.filter(({ attached }) => !attached).map(({ lease, key }) => [lease, key]);
     for (const part of slices(detach, leasePairsMax)) {
       const pairs = padded(part);
-      await this.query(this.#statements.deleteLeasePairs(pairs.length), pairs.flat());
+      steps.push({ statement: this.#statements.deleteLeasePairs(pairs.length), params: pairs.flat() });
     }
+    return steps;
   }
 
-  async #insert(
+  #inserts(
     rows: readonly (readonly SqlValue[])[],
     width: number,
     statement: (n: number) => ReturnType<WriteStatements['insertLog']>,
-  ): Promise<void> {
-    const most = Math.min(listMax, Math.floor(this.#can.parametersMax / width));
-    for (const part of slices(rows, most)) await this.query(statement(part.length), part.flat());
+  ): Step[] {
+    const most = Math.min(listMax, 2 ** Math.floor(Math.log2(this.#can.parametersMax / width)));
+    return rowCounts(rows.length, most).map(({ start, count }) => ({
+      statement: statement(count),
+      params: rows.slice(start, start + count).flat(),
+    }));
   }
 
   #attach(key: Buffer, from: LeaseId, to: LeaseId): void {
@@ -280,13 +311,9 @@ export class BatchState {
   }
 
   #record(type: Event['type'], kv: KeyValue, before: Live | undefined): void {
-    if (this.#events === undefined) return;
-    if (this.#events.length >= eventsMax || (before !== undefined && before.value === undefined)) {
-      this.#events = undefined;
-      return;
-    }
-    if (before === undefined) this.#events.push({ type, kv });
-    else this.#events.push({ type, kv, prevKv: { ...before, value: before.value! } });
+    if (this.#changes === undefined) return;
+    if (this.#changes.length >= changesMax) this.#changes = undefined;
+    else this.#changes.push({ type, kv, before });
   }
 
   get #listMax(): number {
@@ -304,18 +331,21 @@ export class BatchState {
   }
 
   async #readKeys(keys: readonly Buffer[], { values }: { readonly values: boolean }): Promise<void> {
-    const params = padded(keys);
-    const statement = values
-      ? this.#statements.selectCurrentValues(params.length)
-      : this.#statements.selectCurrent(params.length);
-    const { rows } = await this.query(statement, params);
+    const found = await this.#reader.read(keys, { values });
     for (const key of keys) this.#live.set(nameOf(key), undefined);
-    for (const row of rows) {
-      const hasValue = values && row['value'] !== null;
-      const pair = keyValueOf(hasValue ? row : { ...row, value: noBytes });
-      this.#live.set(nameOf(pair.key), hasValue ? pair : { ...pair, value: undefined });
-    }
+    for (const live of found) this.#live.set(nameOf(live.key), live);
   }
+}
+
+/** `changes` as events; undefined when the pair before one of them is not at hand. */
+export function eventsOf(changes: readonly Change[]): readonly Event[] | undefined {
+  const events: Event[] = [];
+  for (const { type, kv, before } of changes) {
+    if (before === undefined) events.push({ type, kv });
+    else if (before.value === undefined) return undefined;
+    else events.push({ type, kv, prevKv: { ...before, value: before.value } });
+  }
+  return events;
 }
 
 /** `values` in pieces of at most `size`. */

@@ -39,6 +39,10 @@ export interface WriteStatements {
   readonly lockMeta: Statement;
   /** revision, writer, batch. */
   readonly updateMeta: Statement;
+  /** revision before, revisions to add, writer, batch. Fails with `not-null-violation` when the store is at another revision. */
+  readonly guardMeta: Statement;
+  /** n ids (padded), how many distinct. Fails with `not-null-violation` when one of them is not there. */
+  guardLeases(n: number): Statement;
   /** Wakes other processes' feeds, where the engine can. */
   readonly notify: Statement | undefined;
   /** n keys (padded) → k, mod_revision, create_revision, version, lease. */
@@ -87,6 +91,28 @@ export function padded<T>(values: readonly T[]): readonly T[] {
     : [...values, ...Array.from({ length: length - values.length }, () => last)];
 }
 
+/** Of each power of two, this many numbers of rows have a text. */
+const countsPerPower = 8;
+
+/**
+ * `length` rows in slices of at most `most` (a power of two), of few distinct lengths, so that prepared statements stay
+ * few: up to 16 there is one slice, above seldom more than two.
+ */
+export function rowCounts(
+  length: number,
+  most: number,
+): readonly { readonly start: number; readonly count: number }[] {
+  const parts = [];
+  for (let start = 0; start < length;) {
+    const left = Math.min(length - start, most);
+    const step = 2 ** Math.max(0, Math.floor(Math.log2(left)) - Math.log2(countsPerPower));
+    const count = left - (left % step);
+    parts.push({ start, count });
+    start += count;
+  }
+  return parts;
+}
+
 /** A statement by number of rows, built once. */
 function byCount(name: string, text: (n: number) => string): (n: number) => Statement {
   const built = new Map<number, Statement>();
@@ -114,6 +140,12 @@ export function writeStatements(sql: DialectSql): WriteStatements {
       name: 'meta.update',
       text: 'UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1',
     },
+    guardMeta: {
+      name: 'meta.guard',
+      text:
+        'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? THEN revision + ? END, writer = ?, batch = ?' +
+        ' WHERE id = 1',
+    },
     notify: sql.notify === undefined ? undefined : { name: 'notify', text: sql.notify },
     selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
     selectCurrentValues: byCount('current.pairs', (n) => `${withValue} WHERE c.k IN (${marks(n)})`),
@@ -139,6 +171,31 @@ export function writeStatements(sql: DialectSql): WriteStatements {
     deleteCurrent: byCount(
       'current.delete',
       (n) => `DELETE FROM switchyard_current WHERE k IN (${marks(n)})`,
+    ),
+    ...leaseStatements(sql),
+  };
+}
+
+/** Those that only txns and jobs with leases need. */
+function leaseStatements(
+  sql: DialectSql,
+): Pick<
+  WriteStatements,
+  | 'guardLeases'
+  | 'selectLeases'
+  | 'lockLease'
+  | 'selectLeaseKeys'
+  | 'deleteLease'
+  | 'deleteLeaseKeys'
+  | 'insertLeaseKeys'
+  | 'deleteLeasePairs'
+> {
+  return {
+    guardLeases: byCount(
+      'lease.guard',
+      (n) =>
+        'UPDATE switchyard_meta SET writer =' +
+        ` CASE WHEN (SELECT count(*) FROM switchyard_lease WHERE id IN (${marks(n)})) = ? THEN writer END WHERE id = 1`,
     ),
     selectLeases: byCount('lease.known', (n) => `SELECT id FROM switchyard_lease WHERE id IN (${marks(n)})`),
     lockLease: {

@@ -21,7 +21,8 @@ import type {
   TxnResponse,
 } from '../../etcd/types.ts';
 import { readRange } from './range.ts';
-import type { BatchState, Live, Needs } from './state.ts';
+import type { Live } from './live-reader.ts';
+import type { BatchState, Needs } from './state.ts';
 
 export interface TxnOptions {
   /** Longest key the store takes, in bytes. */
@@ -50,14 +51,19 @@ export function isReadOnly({ success, failure }: TxnRequest): boolean {
 
 const isPoint = ({ rangeEnd }: { readonly rangeEnd: Buffer }) => rangeEnd.length === 0;
 
+const isLatestPoint = (request: RangeRequest) =>
+  isPoint(request) && request.revision <= 0n && !hasRevisionBounds(request);
+
 /** What evaluating `requests` will look at, as far as it can be known before; an over-estimate costs little. */
 export function needsOf(requests: readonly TxnRequest[]): Needs {
-  const needs = { keys: [] as Buffer[], valueKeys: [] as Buffer[], leases: [] as bigint[] };
+  const needs = { keys: [] as Buffer[], valueKeys: [] as Buffer[], leases: [] as bigint[], onlyKeys: true };
   const addOp = (op: RequestOp, isLikely: boolean): void => {
     switch (op.type) {
       case 'range':
         // A branch taken when compares fail rarely reads: its values are loaded when it comes to that.
-        if (!isPoint(op.request) || op.request.revision > 0n) return;
+        // A revision below 0 is the latest, but compared with the compact revision.
+        if (!isLatestPoint(op.request) || op.request.revision !== 0n) needs.onlyKeys = false;
+        if (!isLatestPoint(op.request)) return;
         (isLikely && !op.request.keysOnly ? needs.valueKeys : needs.keys).push(op.request.key);
         return;
       case 'put':
@@ -66,6 +72,7 @@ export function needsOf(requests: readonly TxnRequest[]): Needs {
         return;
       case 'deleteRange':
         if (isPoint(op.request)) (op.request.prevKv ? needs.valueKeys : needs.keys).push(op.request.key);
+        else needs.onlyKeys = false;
         return;
       case 'txn':
         return add(op.request);
@@ -74,6 +81,7 @@ export function needsOf(requests: readonly TxnRequest[]): Needs {
   const add = ({ compare, success, failure }: TxnRequest): void => {
     for (const one of compare) {
       if (isPoint(one)) (one.target === 'value' ? needs.valueKeys : needs.keys).push(one.key);
+      else needs.onlyKeys = false;
     }
     for (const op of success) addOp(op, true);
     for (const op of failure) addOp(op, compare.length === 0);
@@ -268,7 +276,7 @@ class Application {
   }
 
   async #range(request: RangeRequest): Promise<RangeResponse> {
-    if (isPoint(request) && request.revision <= 0n && !hasRevisionBounds(request)) {
+    if (isLatestPoint(request)) {
       const kvs = await this.#point(request);
       const count = request.countOnly
         ? Number((await this.#state.get(request.key)) !== undefined)

@@ -1,0 +1,327 @@
+// Brings one batch of jobs into the database, once and whole. Used by committer.ts, one batch at a time. Two ways: over the key
+// index, evaluated without a read and written in one script that is guarded by the store's revision; and under the lock of the
+// meta row, where the tables are read first: for jobs that look at ranges, while the index is not there, and when other
+// gateways write. Invariants: what is answered was evaluated against the state that the batch follows; a batch whose COMMIT got no
+// answer is looked for in the database before anybody hears anything.
+
+import { randomBytes } from 'node:crypto';
+import {
+  SqlFault,
+  type Dialect,
+  type Driver,
+  type Row,
+  type Session,
+  type Step,
+} from '../../dialect/dialect.ts';
+import { EtcdError } from '../../etcd/errors.ts';
+import type { Revision } from '../../etcd/types.ts';
+import { createBackoff } from '../../lib/backoff.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Logger } from '../../lib/log.ts';
+import { isTransient } from './faults.ts';
+import { IndexReader, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
+import { revisionsOf } from './log-reader.ts';
+import { selectRevisions } from './log-statements.ts';
+import { int64 } from './row.ts';
+import { BatchState, type Change, type Needs } from './state.ts';
+import { padded, queryOf, writeStatements, type Query, type WriteStatements } from './statements.ts';
+import { ValueCache } from './value-cache.ts';
+
+/** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
+const retryForMs = 5_000;
+const findOutForMs = 15_000;
+const retryFirstMs = 5;
+const retryMaxMs = 500;
+/** After another gateway has written, batches take the lock for so long rather than find it again and again. */
+const contendedForMs = 100;
+/** Recent values kept for the writes that replace them. */
+const cachedBytesMax = 32 * 1024 * 1024;
+
+/** What a job does with the state; an EtcdError fails this job alone and must come before any change. */
+export interface Job<T> {
+  /** About, for the bounds. */
+  readonly bytes: number;
+  /** What to read before. */
+  readonly needs: Needs;
+  apply(state: BatchState): Promise<T>;
+}
+
+export type Outcome = { readonly value: unknown } | { readonly error: EtcdError };
+
+/** A batch that is durable. */
+export interface Written {
+  /** Of the jobs, in their order. */
+  readonly outcomes: readonly Outcome[];
+  /** The store's revision before and after. */
+  readonly before: Revision;
+  readonly after: Revision;
+  /** Undefined when there were too many to keep. */
+  readonly changes: readonly Change[] | undefined;
+}
+
+export interface BatchWriterOptions {
+  readonly driver: Driver;
+  readonly dialect: Dialect;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly index: KnownKeys;
+  /** Whether somebody wants the events of commits; then previous values are read along. */
+  readonly wantsEvents: () => boolean;
+}
+
+/** Who wrote last, as the meta row names it. */
+interface WriteName {
+  readonly writer: bigint;
+  readonly batch: bigint;
+}
+
+/** What was sent to the database, and how to recognise it there. */
+interface Attempt extends Written {
+  readonly hasWritten: boolean;
+  /** The write that the meta row named before, where it was read. */
+  readonly last: WriteName | undefined;
+}
+
+/** Filled before the commit is sent. */
+interface Sent {
+  attempt: Attempt | undefined;
+}
+
+export class BatchWriter {
+  readonly #options: BatchWriterOptions;
+  readonly #statements: WriteStatements;
+  /** Names this process's writes in the meta row. */
+  readonly #writer = (randomBytes(8).readBigUInt64BE() >> 1n) | 1n;
+  readonly #values = new ValueCache({ bytesMax: cachedBytesMax });
+  #batch = 0n;
+  /** Until then other gateways are taken to be writing. */
+  #contendedUntil = Number.NEGATIVE_INFINITY;
+
+  constructor(options: BatchWriterOptions) {
+    this.#options = options;
+    this.#statements = writeStatements(options.dialect.sql);
+  }
+
+  /**
+   * Tries until the batch is known to be durable, or fails; `closed` ends the attempts.
+   * @throws SqlFault, and what a job throws beside EtcdErrors: then nothing was written, or `outcomeUnknown` says so.
+   */
+  async write(jobs: readonly Job<unknown>[], closed: AbortSignal): Promise<Written> {
+    const written = await this.#persist(jobs, closed);
+    for (const { type, kv } of written.changes ?? []) {
+      if (type === 'put') this.#values.set(kv.key, kv.modRevision, kv.value);
+      else this.#values.delete(kv.key);
+    }
+    return written;
+  }
+
+  async #persist(jobs: readonly Job<unknown>[], closed: AbortSignal): Promise<Written> {
+    const { clock, logger } = this.#options;
+    const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+    const deadline = clock.now() + retryForMs;
+    for (;;) {
+      const batch = ++this.#batch;
+      const sent: Sent = { attempt: undefined };
+      try {
+        return (await this.#overIndex(jobs, batch, sent)) ?? (await this.#underLock(jobs, batch, sent));
+      } catch (error) {
+        const { attempt } = sent;
+        if (error instanceof SqlFault && error.outcomeUnknown && attempt !== undefined) {
+          logger.warn('A commit was not answered; looking for it in the database', { error });
+          if (!attempt.hasWritten) return attempt;
+          const found = await this.#findOut(attempt, batch, closed);
+          logger.warn('A commit that was not answered has been looked for', { found });
+          if (found === 'there') return attempt;
+          if (found === 'unknown') throw error;
+        } else if (!isTransient(error)) throw error;
+        if (clock.now() > deadline || closed.aborted) throw error;
+      }
+      await clock.sleep(backoff.next(), closed);
+    }
+  }
+
+  /** Undefined when this is not the way for this batch, or nothing of it was done because others have written. */
+  async #overIndex(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written | undefined> {
+    const { index, driver, clock } = this.#options;
+    const before = index.revision;
+    if (before === undefined || clock.now() < this.#contendedUntil) return undefined;
+    if (!jobs.every(({ needs }) => needs.onlyKeys)) return undefined;
+    try {
+      const { state, outcomes } = await this.#evaluateOverIndex(jobs, before);
+      const attempt = attemptOf({ state, outcomes, before, last: undefined });
+      if (state.isTouched) {
+        const steps = this.#scriptOf(state, before, batch);
+        sent.attempt = attempt;
+        await driver.script(steps);
+        return attempt;
+      }
+      // Nothing guards answers that write nothing.
+      const { revision } = revisionsOf(await driver.query(selectRevisions, []));
+      if (revision === before) return attempt;
+      this.#contend();
+    } catch (error) {
+      const isGuarded = error instanceof SqlFault && error.kind === 'not-null-violation';
+      if (error instanceof StaleIndexError || isGuarded) this.#contend();
+      // Whatever else the database refuses it refuses again under the lock, and that is told.
+      else if (!(error instanceof SqlFault) || error.outcomeUnknown || isTransient(error)) throw error;
+    }
+    sent.attempt = undefined;
+    return undefined;
+  }
+
+  async #evaluateOverIndex(jobs: readonly Job<unknown>[], before: Revision) {
+    const { driver, dialect, index, wantsEvents } = this.#options;
+    const statements = this.#statements;
+    const query: Query = (statement, params) => driver.query(statement, params);
+    const reader = new IndexReader({ query, statements, index, values: this.#values, revision: before });
+    const state = new BatchState({
+      reader,
+      query,
+      statements,
+      can: dialect.can,
+      revision: before,
+      // Only reads of ranges and of the past look at it.
+      compactRevision: 0n,
+      assumeLeases: true,
+    });
+    await state.prefetch(combine(jobs, wantsEvents()));
+    const outcomes = await evaluate(jobs, state);
+    if (index.revision !== before) throw new StaleIndexError();
+    return { state, outcomes };
+  }
+
+  #scriptOf(state: BatchState, before: Revision, batch: bigint): readonly Step[] {
+    const statements = this.#statements;
+    const steps: Step[] = [
+      { statement: statements.guardMeta, params: [before, state.revision - before, this.#writer, batch] },
+    ];
+    const leases = state.assumedLeases;
+    if (leases.length > 0) {
+      const ids = padded(leases);
+      // A statement of its own: it must see what was committed when the guard had the lock.
+      steps.push({ statement: statements.guardLeases(ids.length), params: [...ids, BigInt(leases.length)] });
+    }
+    steps.push(...state.take());
+    if (statements.notify !== undefined) steps.push({ statement: statements.notify, params: [] });
+    return steps;
+  }
+
+  async #underLock(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written> {
+    const { driver, index } = this.#options;
+    const written = await driver.transaction('write', async (session) => {
+      sent.attempt = await this.#apply(session, jobs, batch);
+      return sent.attempt;
+    });
+    if (index.revision !== undefined && index.revision !== written.before) this.#contend();
+    return written;
+  }
+
+  async #apply(session: Session, jobs: readonly Job<unknown>[], batch: bigint): Promise<Attempt> {
+    const statements = this.#statements;
+    const { dialect, wantsEvents } = this.#options;
+    const { rows } = await session.query(statements.lockMeta, []);
+    const meta = rows[0];
+    if (meta === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+    const before = int64(meta, 'revision');
+    const compactRevision = int64(meta, 'compact_revision');
+    const query = queryOf(session);
+    const reader = new TableReader({ query, statements });
+    const { can } = dialect;
+    const state = new BatchState({ reader, query, statements, can, revision: before, compactRevision });
+    await state.prefetch(combine(jobs, wantsEvents()));
+    const outcomes = await evaluate(jobs, state);
+    await state.flush();
+    if (state.isTouched) {
+      await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
+      if (statements.notify !== undefined) await session.query(statements.notify, []);
+    }
+    return attemptOf({ state, outcomes, before, last: writeNameOf(meta) });
+  }
+
+  #isOwn({ writer, batch }: WriteName, expected: bigint): boolean {
+    return writer === this.#writer && batch === expected;
+  }
+
+  #contend(): void {
+    this.#contendedUntil = this.#options.clock.now() + contendedForMs;
+  }
+
+  /**
+   * Whether a batch that may have been committed is there. Where it held the lock, that is free only when its connection is
+   * over, so what is read under the lock is final. A script that is not there may still be on its way: then a revision is taken,
+   * so that its guard fails whenever it comes.
+   */
+  async #findOut(
+    attempt: Attempt,
+    batch: bigint,
+    closed: AbortSignal,
+  ): Promise<'there' | 'not there' | 'unknown'> {
+    const { driver, clock, logger } = this.#options;
+    const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+    const deadline = clock.now() + findOutForMs;
+    const barrier = ++this.#batch;
+    for (;;) {
+      try {
+        return await driver.transaction('write', async (session) => {
+          const { rows } = await session.query(this.#statements.lockMeta, []);
+          const meta = rows[0];
+          if (meta === undefined) return 'unknown';
+          const last = writeNameOf(meta);
+          if (this.#isOwn(last, batch)) return 'there';
+          // Nobody has written since. Where somebody has, be it without a revision, the row names only the last writer.
+          if (attempt.last !== undefined) return isSame(last, attempt.last) ? 'not there' : 'unknown';
+          if (this.#isOwn(last, barrier)) return 'not there';
+          if (int64(meta, 'revision') !== attempt.before) return 'unknown';
+          await session.query(this.#statements.updateMeta, [attempt.before + 1n, this.#writer, barrier]);
+          return 'not there';
+        });
+      } catch (error) {
+        if (clock.now() > deadline || closed.aborted) return 'unknown';
+        logger.debug('The database cannot be asked for a commit yet', { error });
+      }
+      await clock.sleep(backoff.next(), closed);
+    }
+  }
+}
+
+function attemptOf({
+  state,
+  ...known
+}: Pick<Attempt, 'outcomes' | 'before' | 'last'> & { readonly state: BatchState }): Attempt {
+  return { ...known, after: state.revision, changes: state.changes, hasWritten: state.isTouched };
+}
+
+function writeNameOf(meta: Row): WriteName {
+  return { writer: int64(meta, 'writer'), batch: int64(meta, 'batch') };
+}
+
+function isSame(a: WriteName, b: WriteName): boolean {
+  return a.writer === b.writer && a.batch === b.batch;
+}
+
+/** The needs of all jobs; with `allValues`, values of every key, so that events can be handed on complete. */
+function combine(jobs: readonly Job<unknown>[], allValues: boolean): Needs {
+  const keys = jobs.flatMap(({ needs }) => needs.keys);
+  const valueKeys = jobs.flatMap(({ needs }) => needs.valueKeys);
+  const leases = jobs.flatMap(({ needs }) => needs.leases);
+  const onlyKeys = jobs.every(({ needs }) => needs.onlyKeys);
+  return allValues
+    ? { keys: [], valueKeys: [...keys, ...valueKeys], leases, onlyKeys }
+    : { keys, valueKeys, leases, onlyKeys };
+}
+
+/** Each job in turn, on the state as those before it have left it. */
+async function evaluate(jobs: readonly Job<unknown>[], state: BatchState): Promise<readonly Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const job of jobs) outcomes.push(await outcomeOf(job, state));
+  return outcomes;
+}
+
+async function outcomeOf(job: Job<unknown>, state: BatchState): Promise<Outcome> {
+  try {
+    return { value: await job.apply(state) };
+  } catch (error) {
+    if (error instanceof EtcdError) return { error };
+    throw error;
+  }
+}
