@@ -1,5 +1,5 @@
 // Brings one batch of jobs into the database, once and whole. Used by committer.ts, one batch at a time. Two ways: over the key
-// index, evaluated without a read and written in one script that is guarded by the store's revision; and under the lock of the
+// index, evaluated without a read and written in one script that is guarded by what the meta row must say; and under the lock of the
 // meta row, where the tables are read first: for jobs that look at ranges, while the index is not there, and when other
 // gateways write. Invariants: what is answered was evaluated against the state that the batch follows; a batch whose COMMIT got no
 // answer is looked for in the database before anybody hears anything.
@@ -9,7 +9,7 @@ import {
   SqlFault,
   type Dialect,
   type Driver,
-  type Row,
+  type QueryResult,
   type Session,
   type Step,
 } from '../../dialect/dialect.ts';
@@ -20,8 +20,6 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { isTransient } from './faults.ts';
 import { IndexReader, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
-import { revisionsOf } from './log-reader.ts';
-import { selectRevisions } from './log-statements.ts';
 import { int64 } from './row.ts';
 import { BatchState, type Change, type Needs } from './state.ts';
 import { padded, queryOf, writeStatements, type Query, type WriteStatements } from './statements.ts';
@@ -75,11 +73,19 @@ interface WriteName {
   readonly batch: bigint;
 }
 
+/** What the meta row says. No two writes leave it with the same name. */
+interface MetaState {
+  readonly revision: Revision;
+  readonly last: WriteName;
+}
+
 /** What was sent to the database, and how to recognise it there. */
 interface Attempt extends Written {
   readonly hasWritten: boolean;
-  /** The write that the meta row named before, where it was read. */
-  readonly last: WriteName | undefined;
+  /** The write that the meta row named before. */
+  readonly last: WriteName;
+  /** Nobody was held off while it was evaluated. */
+  readonly isScript: boolean;
 }
 
 /** Filled before the commit is sent. */
@@ -94,6 +100,8 @@ export class BatchWriter {
   readonly #writer = (randomBytes(8).readBigUInt64BE() >> 1n) | 1n;
   readonly #values = new ValueCache({ bytesMax: cachedBytesMax });
   #batch = 0n;
+  /** The meta row as this process has last left or seen it. */
+  #meta: MetaState | undefined;
   /** Until then other gateways are taken to be writing. */
   #contendedUntil = Number.NEGATIVE_INFINITY;
 
@@ -126,12 +134,13 @@ export class BatchWriter {
         return (await this.#overIndex(jobs, batch, sent)) ?? (await this.#underLock(jobs, batch, sent));
       } catch (error) {
         const { attempt } = sent;
+        this.#meta = undefined;
         if (error instanceof SqlFault && error.outcomeUnknown && attempt !== undefined) {
           logger.warn('A commit was not answered; looking for it in the database', { error });
           if (!attempt.hasWritten) return attempt;
           const found = await this.#findOut(attempt, batch, closed);
           logger.warn('A commit that was not answered has been looked for', { found });
-          if (found === 'there') return attempt;
+          if (found === 'there') return this.#seen(attempt, batch);
           if (found === 'unknown') throw error;
         } else if (!isTransient(error)) throw error;
         if (clock.now() > deadline || closed.aborted) throw error;
@@ -143,21 +152,22 @@ export class BatchWriter {
   /** Undefined when this is not the way for this batch, or nothing of it was done because others have written. */
   async #overIndex(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written | undefined> {
     const { index, driver, clock } = this.#options;
-    const before = index.revision;
-    if (before === undefined || clock.now() < this.#contendedUntil) return undefined;
+    const meta = this.#meta;
+    if (meta === undefined || meta.revision !== index.revision || clock.now() < this.#contendedUntil)
+      return undefined;
     if (!jobs.every(({ needs }) => needs.onlyKeys)) return undefined;
     try {
-      const { state, outcomes } = await this.#evaluateOverIndex(jobs, before);
-      const attempt = attemptOf({ state, outcomes, before, last: undefined });
+      const { state, outcomes } = await this.#evaluateOverIndex(jobs, meta.revision);
+      const attempt = attemptOf({ state, outcomes, before: meta.revision, last: meta.last, isScript: true });
       if (state.isTouched) {
-        const steps = this.#scriptOf(state, before, batch);
+        const steps = this.#scriptOf(state, meta, batch);
         sent.attempt = attempt;
         await driver.script(steps);
-        return attempt;
+        return this.#seen(attempt, batch);
       }
       // Nothing guards answers that write nothing.
-      const { revision } = revisionsOf(await driver.query(selectRevisions, []));
-      if (revision === before) return attempt;
+      const { revision, last } = metaStateOf(await driver.query(this.#statements.selectMeta, []));
+      if (revision === meta.revision && isSame(last, meta.last)) return attempt;
       this.#contend();
     } catch (error) {
       const isGuarded = error instanceof SqlFault && error.kind === 'not-null-violation';
@@ -190,10 +200,14 @@ export class BatchWriter {
     return { state, outcomes };
   }
 
-  #scriptOf(state: BatchState, before: Revision, batch: bigint): readonly Step[] {
+  #scriptOf(state: BatchState, { revision, last }: MetaState, batch: bigint): readonly Step[] {
     const statements = this.#statements;
+    const expected = [revision, last.writer, last.batch];
     const steps: Step[] = [
-      { statement: statements.guardMeta, params: [before, state.revision - before, this.#writer, batch] },
+      {
+        statement: statements.guardMeta,
+        params: [...expected, state.revision - revision, this.#writer, batch],
+      },
     ];
     const leases = state.assumedLeases;
     if (leases.length > 0) {
@@ -208,22 +222,30 @@ export class BatchWriter {
 
   async #underLock(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written> {
     const { driver, index } = this.#options;
-    const written = await driver.transaction('write', async (session) => {
+    const attempt = await driver.transaction('write', async (session) => {
       sent.attempt = await this.#apply(session, jobs, batch);
       return sent.attempt;
     });
-    if (index.revision !== undefined && index.revision !== written.before) this.#contend();
-    return written;
+    const { before, last } = attempt;
+    if (index.revision !== undefined && index.revision !== before) this.#contend();
+    // Somebody has removed a lease without keys; or commits were lost and others have taken their revisions.
+    if (this.#meta?.revision === before && !isSame(this.#meta.last, last))
+      index.distrust('the revision that is known was written by another gateway');
+    return this.#seen(attempt, batch);
+  }
+
+  /** Notes what the meta row says after `attempt`. */
+  #seen(attempt: Attempt, batch: bigint): Attempt {
+    const { hasWritten, after, last } = attempt;
+    this.#meta = { revision: after, last: hasWritten ? { writer: this.#writer, batch } : last };
+    return attempt;
   }
 
   async #apply(session: Session, jobs: readonly Job<unknown>[], batch: bigint): Promise<Attempt> {
     const statements = this.#statements;
     const { dialect, wantsEvents } = this.#options;
-    const { rows } = await session.query(statements.lockMeta, []);
-    const meta = rows[0];
-    if (meta === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
-    const before = int64(meta, 'revision');
-    const compactRevision = int64(meta, 'compact_revision');
+    const found = await session.query(statements.lockMeta, []);
+    const { revision: before, compactRevision, last } = metaStateOf(found);
     const query = queryOf(session);
     const reader = new TableReader({ query, statements });
     const { can } = dialect;
@@ -235,7 +257,7 @@ export class BatchWriter {
       await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
       if (statements.notify !== undefined) await session.query(statements.notify, []);
     }
-    return attemptOf({ state, outcomes, before, last: writeNameOf(meta) });
+    return attemptOf({ state, outcomes, before, last, isScript: false });
   }
 
   #isOwn({ writer, batch }: WriteName, expected: bigint): boolean {
@@ -248,8 +270,8 @@ export class BatchWriter {
 
   /**
    * Whether a batch that may have been committed is there. Where it held the lock, that is free only when its connection is
-   * over, so what is read under the lock is final. A script that is not there may still be on its way: then a revision is taken,
-   * so that its guard fails whenever it comes.
+   * over, so what is read under the lock is final. A script that is not there may still be on its way: then the meta row gets
+   * another name, so that its guard fails whenever it comes.
    */
   async #findOut(
     attempt: Attempt,
@@ -263,16 +285,13 @@ export class BatchWriter {
     for (;;) {
       try {
         return await driver.transaction('write', async (session) => {
-          const { rows } = await session.query(this.#statements.lockMeta, []);
-          const meta = rows[0];
-          if (meta === undefined) return 'unknown';
-          const last = writeNameOf(meta);
+          const { last } = metaStateOf(await session.query(this.#statements.lockMeta, []));
           if (this.#isOwn(last, batch)) return 'there';
-          // Nobody has written since. Where somebody has, be it without a revision, the row names only the last writer.
-          if (attempt.last !== undefined) return isSame(last, attempt.last) ? 'not there' : 'unknown';
           if (this.#isOwn(last, barrier)) return 'not there';
-          if (int64(meta, 'revision') !== attempt.before) return 'unknown';
-          await session.query(this.#statements.updateMeta, [attempt.before + 1n, this.#writer, barrier]);
+          // Somebody has written since, be it without a revision: the row names only the last writer.
+          if (!isSame(last, attempt.last)) return 'unknown';
+          if (attempt.isScript)
+            await session.query(this.#statements.updateMeta, [attempt.before, this.#writer, barrier]);
           return 'not there';
         });
       } catch (error) {
@@ -287,12 +306,18 @@ export class BatchWriter {
 function attemptOf({
   state,
   ...known
-}: Pick<Attempt, 'outcomes' | 'before' | 'last'> & { readonly state: BatchState }): Attempt {
+}: Pick<Attempt, 'outcomes' | 'before' | 'last' | 'isScript'> & { readonly state: BatchState }): Attempt {
   return { ...known, after: state.revision, changes: state.changes, hasWritten: state.isTouched };
 }
 
-function writeNameOf(meta: Row): WriteName {
-  return { writer: int64(meta, 'writer'), batch: int64(meta, 'batch') };
+function metaStateOf({ rows }: QueryResult): MetaState & { readonly compactRevision: Revision } {
+  const row = rows[0];
+  if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+  return {
+    revision: int64(row, 'revision'),
+    compactRevision: int64(row, 'compact_revision'),
+    last: { writer: int64(row, 'writer'), batch: int64(row, 'batch') },
+  };
 }
 
 function isSame(a: WriteName, b: WriteName): boolean {

@@ -60,6 +60,8 @@ export interface KeyIndex {
    * is being built. Calls share reads. @throws the abort reason; what the driver throws.
    */
   catchUp(signal?: AbortSignal): Promise<Revision | undefined>;
+  /** The database may have another history at the index's revision: builds anew. */
+  distrust(reason: string): void;
   /** Begins to build. Called once, when the tables are there. */
   start(): void;
   /** Forgets everything and ends what is under way. */
@@ -143,6 +145,10 @@ class DatabaseKeyIndex implements KeyIndex {
     if (this.#content === undefined) return undefined;
     await orAborted(this.#read(), signal);
     return this.#content?.revision;
+  }
+
+  distrust(reason: string): void {
+    if (this.#content !== undefined) this.#forget(reason);
   }
 
   start(): void {

@@ -18,10 +18,16 @@ export interface KnownKeys {
   readonly revision: Revision | undefined;
   /** Undefined = the key is not there. */
   get(key: Buffer): Omit<KeyValue, 'key' | 'value'> | undefined;
+  /** What is known may not be what the database has at that revision: forget it. */
+  distrust(reason: string): void;
 }
 
 /** For stores that always look into their tables. */
-export const nothingKnown: KnownKeys = { revision: undefined, get: () => undefined };
+export const nothingKnown: KnownKeys = {
+  revision: undefined,
+  get: () => undefined,
+  distrust: () => undefined,
+};
 
 /** The live keys as they were before a batch. */
 export interface LiveReader {

@@ -39,7 +39,12 @@ export interface WriteStatements {
   readonly lockMeta: Statement;
   /** revision, writer, batch. */
   readonly updateMeta: Statement;
-  /** revision before, revisions to add, writer, batch. Fails with `not-null-violation` when the store is at another revision. */
+  /** → as `lockMeta`, and holds off nobody. */
+  readonly selectMeta: Statement;
+  /**
+   * revision, writer and batch that are expected; revisions to add; writer, batch. Fails with `not-null-violation` when
+   * others are found.
+   */
   readonly guardMeta: Statement;
   /** n ids (padded), how many distinct. Fails with `not-null-violation` when one of them is not there. */
   guardLeases(n: number): Statement;
@@ -123,6 +128,7 @@ function byCount(name: string, text: (n: number) => string): (n: number) => Stat
   };
 }
 
+const meta = 'SELECT revision, compact_revision, writer, batch FROM switchyard_meta WHERE id = 1';
 const pair = 'c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision';
 const withValue = `SELECT ${pair}, c.version AS version, c.lease AS lease, l.value AS value FROM switchyard_current c
   LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
@@ -132,10 +138,8 @@ const withoutValue = `SELECT ${pair}, c.version AS version, c.lease AS lease FRO
 export function writeStatements(sql: DialectSql): WriteStatements {
   const pages = new Map<string, Statement>();
   return {
-    lockMeta: {
-      name: 'meta.lock',
-      text: `SELECT revision, compact_revision, writer, batch FROM switchyard_meta WHERE id = 1 ${sql.forUpdate}`,
-    },
+    lockMeta: { name: 'meta.lock', text: `${meta} ${sql.forUpdate}` },
+    selectMeta: { name: 'meta.select', text: meta },
     updateMeta: {
       name: 'meta.update',
       text: 'UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1',
@@ -143,8 +147,8 @@ export function writeStatements(sql: DialectSql): WriteStatements {
     guardMeta: {
       name: 'meta.guard',
       text:
-        'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? THEN revision + ? END, writer = ?, batch = ?' +
-        ' WHERE id = 1',
+        'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? AND writer = ? AND batch = ? THEN revision + ? END' +
+        ', writer = ?, batch = ? WHERE id = 1',
     },
     notify: sql.notify === undefined ? undefined : { name: 'notify', text: sql.notify },
     selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
