@@ -64,6 +64,26 @@ export function selectLive({ scope, values, isFiltered, first }: PageOptions): S
   };
 }
 
+/**
+ * Live pairs of `n` keys, in no order; those that are not there have no row. Parameters: the keys, one as often as one likes. With
+ * `valueBytesMax` larger values come as NULL, and `size` has their lengths.
+ */
+export function selectKeys(n: number, valueBytesMax?: number): Statement {
+  const value =
+    valueBytesMax === undefined
+      ? 'l.value AS value'
+      : `LENGTH(l.value) AS size, CASE WHEN LENGTH(l.value) <= ${valueBytesMax} THEN l.value END AS value`;
+  const marks = Array.from({ length: n }, () => '?').join(', ');
+  return {
+    name: 'range.keys',
+    text:
+      `SELECT ${meta}, c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision,` +
+      ` c.version AS version, c.lease AS lease, ${value}` +
+      ` FROM switchyard_meta m LEFT JOIN switchyard_current c ON c.k IN (${marks})` +
+      ' LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k WHERE m.id = 1',
+  };
+}
+
 /** Whether `selectLive` takes the bounds of a range in the order of the page. */
 export function isCutBeforeBound(
   scope: KeyScope,

@@ -39,6 +39,7 @@ import { createKeyIndex, type KeyIndex } from './key-index.ts';
 import { createLessor, type FindLease, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
 import { selectRevisions } from './log-statements.ts';
+import { createPointReads, isPointRead, type PointReads } from './point-reads.ts';
 import { readRange } from './range.ts';
 import { streamRange } from './range-stream.ts';
 import { int64 } from './row.ts';
@@ -86,6 +87,7 @@ class DatabaseStore implements SqlStore {
   readonly #driver: ReturnType<Dialect['open']>;
   readonly #preparation: Preparation;
   readonly #committer: Committer;
+  readonly #pointReads: PointReads;
   readonly #reader: LogReader;
   readonly #index: KeyIndex;
   readonly #counts: ReturnType<typeof createKeyCounts>;
@@ -104,6 +106,9 @@ class DatabaseStore implements SqlStore {
     const driver = dialect.open(options.driver);
     this.#driver = driver;
     this.#statements = writeStatements(dialect.sql);
+    this.#pointReads = createPointReads((statement, params, signal) =>
+      driver.query(statement, params, signal),
+    );
     this.#reader = createLogReader(driver);
     this.#index = createKeyIndex({ driver, clock, logger });
     this.#counts = createKeyCounts({ index: this.#index, reader: this.#reader });
@@ -161,7 +166,9 @@ class DatabaseStore implements SqlStore {
     return this.#answer(signal, async () => {
       const query: Query = (statement, params) => this.#driver.query(statement, params, signal);
       const counts = this.#counts(signal);
-      const { revision, kvs, more, count } = await retried(() => readRange(query, request, { counts }));
+      const { revision, kvs, more, count } = await retried(() =>
+        isPointRead(request) ? this.#pointReads.read(request, signal) : readRange(query, request, { counts }),
+      );
       return { header: this.#header(revision), kvs, more, count };
     });
   }
