@@ -12,6 +12,7 @@ export interface Command {
   readonly clients?: number;
   readonly seconds?: number;
   readonly rate?: number;
+  readonly every?: number;
   readonly keys?: number;
   readonly first?: number;
   readonly watchers?: number;
@@ -43,6 +44,8 @@ export interface Result extends Summary {
   readonly keys?: number;
 }
 
+type Answer = Result | { readonly begins: true } | { readonly sample: Result };
+
 /** `HOST:PORT` of a URL. */
 export const addressOf = (endpoint: string): string => endpoint.replace(/^\w+:\/\//u, '');
 
@@ -66,8 +69,12 @@ export class LoadClient {
     return new LoadClient(spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] }));
   }
 
-  /** Runs one command to its end; `begins` is called when the measured part begins. */
-  async run(command: Command, begins: () => void = () => undefined): Promise<Result> {
+  /** Runs one command to its end; `begins` is called when the measured part begins, `sampled` with every sample. */
+  async run(
+    command: Command,
+    begins: () => void = () => undefined,
+    sampled: (sample: Result) => void = () => undefined,
+  ): Promise<Result> {
     const { endpoint, ...rest } = command;
     const line = { ...rest, ...(endpoint === undefined ? {} : { endpoint: addressOf(endpoint) }) };
     this.#child.stdin.write(`${JSON.stringify(line)}\n`);
@@ -75,9 +82,10 @@ export class LoadClient {
       const { value, done } = await this.#lines.next();
       if (done === true)
         throw new Error(`Expected a result of ${command.do}, got the end of the load process`);
-      const answer = JSON.parse(value as string) as Result | { readonly begins: true };
-      if (!('begins' in answer)) return answer;
-      begins();
+      const answer = JSON.parse(value as string) as Answer;
+      if ('begins' in answer) begins();
+      else if ('sample' in answer) sampled(answer.sample);
+      else return answer;
     }
   }
 

@@ -28,10 +28,20 @@ export interface Variant {
   readonly flags: readonly string[];
 }
 
+/** What all targets of a run have in common. */
+export interface TargetOptions {
+  readonly valueBytes: number;
+  readonly variant?: Variant | undefined;
+  /** For switchyard. */
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /** A server under test and its load. */
 export interface Target {
   readonly name: string;
   readonly endpoint: string;
+  /** Of the database behind it, or of the etcd. */
+  readonly url: string;
   /** Processes of the server that speaks etcd's protocol; of etcd itself too. */
   readonly gateway: readonly number[];
   /** Processes of the database behind it; empty where it is inside (SQLite), or unknown. */
@@ -93,6 +103,7 @@ async function inFrontOf(options: {
     return {
       name,
       endpoint: gateway.endpoint,
+      url: place.url,
       gateway: [gateway.pid],
       database: place.pids,
       load,
@@ -127,13 +138,14 @@ async function kine(engine: SqlEngine, valueBytes: number): Promise<Target | und
 async function switchyard(
   name: string,
   place: Place | undefined,
-  options: { readonly valueBytes: number; readonly variant: Variant | undefined },
+  options: TargetOptions,
 ): Promise<Target | undefined> {
   if (place === undefined) return undefined;
-  const { valueBytes, variant } = options;
+  const { valueBytes, variant, env } = options;
   const start = () =>
     startSwitchyard({
       defaultEndpoint: place.url,
+      ...(env === undefined ? {} : { env }),
       ...(variant === undefined ? {} : { checkout: variant.checkout, args: variant.flags }),
     });
   const full = variant === undefined ? name : `${name}@${variant.name}`;
@@ -153,17 +165,14 @@ async function etcd(valueBytes: number): Promise<Target> {
 }
 
 /** Starts the target of one of `targetNames`; undefined: the machine does not have its database. */
-export async function startTarget(
-  name: string,
-  options: { readonly valueBytes: number; readonly variant?: Variant | undefined },
-): Promise<Target | undefined> {
-  const { valueBytes, variant } = options;
+export async function startTarget(name: string, options: TargetOptions): Promise<Target | undefined> {
+  const { valueBytes } = options;
   if (name === 'etcd') return etcd(valueBytes);
-  if (name === 'through-etcd') return switchyard(name, await etcdPlace(), { valueBytes, variant });
+  if (name === 'through-etcd') return switchyard(name, await etcdPlace(), options);
   const engine = sqlEngines.find((candidate) => name === candidate || name === `kine-${candidate}`);
   if (engine === undefined) throw new Error(`Expected one of ${targetNames.join(', ')}, got ${name}`);
   if (name !== engine) return kine(engine, valueBytes);
-  return switchyard(name, await databaseOf(engine), { valueBytes, variant });
+  return switchyard(name, await databaseOf(engine), options);
 }
 
 /** A server that runs already and goes on running. */
@@ -176,6 +185,7 @@ export async function givenTarget(
   return {
     name,
     endpoint,
+    url: endpoint,
     gateway: [],
     database: [],
     load,

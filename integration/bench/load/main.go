@@ -1,7 +1,7 @@
 // The load of the benchmark: requests as kube-apiserver sends them, by raw gRPC stubs, so that a server is the bottleneck and
 // not its client. A process per server under test: it takes commands as JSON, one a line, on standard input, and answers on
 // standard output with {"begins":true} when the measured part begins and with one result as JSON at the end. It knows the
-// revision of every key from one command to the next. Built and run by client.ts.
+// revision of every key from one command to the next. Samples may come in between. Built and run by client.ts.
 package main
 
 import (
@@ -31,6 +31,8 @@ type command struct {
 	Watchers int `json:"watchers"`
 	// Where the watchers are, when not at the server that is written to.
 	Endpoint string `json:"endpoint"`
+	// Seconds between samples; 0: none. A sample is a result, in {"sample":…}, of what came since the one before.
+	Every float64 `json:"every"`
 	// `compact`: the revision.
 	Revision int64 `json:"revision"`
 }
@@ -102,6 +104,12 @@ func (b *bench) run(c command) result {
 		return b.adopt(c)
 	case "settle":
 		return b.settle(c)
+	case "revision":
+		revision, err := b.revision()
+		if err != nil {
+			return failed(err)
+		}
+		return result{Revision: revision}
 	case "compact":
 		return b.compact(c)
 	case "update":

@@ -105,14 +105,14 @@ const errorPause = 5 * time.Millisecond
 // Runs the task in `c.Clients` loops until the time is over; what is under way then is waited for. With a rate, each request
 // has a time at which it is due, and what it took counts from then: a server that stalls cannot hide what waited meanwhile.
 func (b *bench) repeat(c command, do task) result {
-	tallies := make([]tally, c.Clients)
+	clients := make([]client, c.Clients)
 	var tickets atomic.Int64
 	var wait sync.WaitGroup
 	w := begin()
 	end := w.began.Add(seconds(c.Seconds))
-	for worker := range tallies {
+	stop := sample(c, clients)
+	for worker := range clients {
 		wait.Go(func() {
-			t := &tallies[worker]
 			for turn := 0; ; turn++ {
 				start := time.Now()
 				if c.Rate > 0 {
@@ -122,16 +122,81 @@ func (b *bench) repeat(c command, do task) result {
 					return
 				}
 				time.Sleep(time.Until(start))
-				what, err := do(worker, turn, t)
-				if err != nil {
-					t.failed(err)
-					time.Sleep(errorPause)
-				} else if what != "" {
-					t.took(what, time.Since(start))
-				}
+				clients[worker].once(start, func(t *tally) (string, error) { return do(worker, turn, t) })
 			}
 		})
 	}
 	wait.Wait()
-	return w.end(tallies)
+	stop()
+	return w.end(collect(clients))
+}
+
+// A loop of `repeat` and what it saw since the last sample.
+type client struct {
+	lock  sync.Mutex
+	tally tally
+}
+
+func (c *client) once(start time.Time, do func(t *tally) (string, error)) {
+	var t tally
+	what, err := do(&t)
+	took := time.Since(start)
+	c.lock.Lock()
+	c.tally.add(t)
+	if err != nil {
+		c.tally.failed(err)
+	} else if what != "" {
+		c.tally.took(what, took)
+	}
+	c.lock.Unlock()
+	if err != nil {
+		time.Sleep(errorPause)
+	}
+}
+
+func (t *tally) add(other tally) {
+	t.conflicts += other.conflicts
+	for what, taken := range other.taken {
+		for _, d := range taken {
+			t.took(what, d)
+		}
+	}
+}
+
+func collect(clients []client) []tally {
+	tallies := make([]tally, len(clients))
+	for i := range clients {
+		clients[i].lock.Lock()
+		tallies[i], clients[i].tally = clients[i].tally, tally{}
+		clients[i].lock.Unlock()
+	}
+	return tallies
+}
+
+// Answers with samples until it is stopped.
+func sample(c command, clients []client) (stop func()) {
+	if c.Every <= 0 {
+		return func() {}
+	}
+	ticker := time.NewTicker(seconds(c.Every))
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		last := window{time.Now(), cpuSeconds()}
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				next := window{time.Now(), cpuSeconds()}
+				answer(map[string]result{"sample": last.endAt(next.began, collect(clients))})
+				last = next
+			}
+		}
+	}()
+	return func() {
+		ticker.Stop()
+		close(done)
+		<-ended
+	}
 }
