@@ -2,24 +2,9 @@
 // postgres-listen.ts. Invariant: a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
 
 import pg from 'pg';
-import type { DriverOptions, SqlValue } from './dialect.ts';
+import type { DriverOptions } from './dialect.ts';
+import { RowConnection } from './postgres-rows.ts';
 import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-url.ts';
-
-const bigintOf = (text: string) => BigInt(text);
-const parsers = new Map<number, (text: string) => SqlValue>([
-  [16, (text) => (text === 't' ? 1n : 0n)],
-  [17, (text) => Buffer.from(text.slice(2), 'hex')],
-  [20, bigintOf],
-  [21, bigintOf],
-  [23, bigintOf],
-  [26, bigintOf],
-  [700, Number],
-  [701, Number],
-  [1700, (text) => (/^-?\d+$/.test(text) ? BigInt(text) : text)],
-]);
-const asText = (text: string): SqlValue => text;
-/** Parses columns of every type that the store reads. */
-export const types = { getTypeParser: (oid: number) => parsers.get(oid) ?? asText };
 
 const keepAliveDelayMs = 15_000;
 
@@ -32,6 +17,7 @@ export async function openClient(
   { database, pipeline }: { readonly database?: string; readonly pipeline?: boolean } = {},
 ): Promise<pg.Client> {
   const address = parsePostgresUrl(options.url);
+  const ssl = await postgresTls(address, options.tls);
   const client = new pg.Client({
     host: address.host,
     port: address.port,
@@ -39,12 +25,11 @@ export async function openClient(
     // A function, so that neither the environment nor a password file is asked when the URL has none.
     password: address.password ?? (() => ''),
     database: database ?? address.database,
-    ssl: await postgresTls(address, options.tls),
+    ssl,
     application_name: address.parameters.application_name ?? 'switchyard',
     connectionTimeoutMillis: options.pool.connectTimeoutMs,
-    keepAlive: true,
-    keepAliveInitialDelayMillis: keepAliveDelayMs,
-    types,
+    // Not in the package's types.
+    connection: new RowConnection({ ssl, keepAlive: true, keepAliveInitialDelayMillis: keepAliveDelayMs }),
     pipeline: pipeline ?? false,
   } as pg.ClientConfig);
   // An idle connection that breaks is reported here; without a listener it would end the process.
@@ -69,7 +54,6 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   // A gateway that is gone without a word must not keep what it has locked until TCP notices.
   const timeout = Math.ceil(statementTimeoutMs);
   return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
-    SET bytea_output = hex;
     SET default_transaction_isolation = 'read committed'; ${commit}`;
 }
 

@@ -10,7 +10,6 @@ import {
   type Driver,
   type DriverOptions,
   type QueryResult,
-  type Row,
   type SqlValue,
   type Step,
 } from './dialect.ts';
@@ -24,9 +23,10 @@ import {
   type Connection,
   type Engine,
 } from './driver.ts';
-import { closeClient, openClient, types } from './postgres-client.ts';
+import { closeClient, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
+import { queryRows } from './postgres-rows.ts';
 import { Texts } from './postgres-texts.ts';
 import { parsePostgresUrl } from './postgres-url.ts';
 
@@ -49,10 +49,6 @@ const sql: DialectSql = {
 };
 
 // Connection
-
-function toResult(result: pg.QueryResult<Row>): QueryResult {
-  return { rows: result.rows, affected: result.command === 'SELECT' ? 0 : (result.rowCount ?? 0) };
-}
 
 /** What the connections of one driver have in common. */
 interface Shared {
@@ -85,14 +81,8 @@ class PostgresConnection implements Connection {
   async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
     const prepared = this.#shared.texts.find(text);
     const name = this.#shared.canPrepare ? prepared.name : undefined;
-    const config = {
-      text: prepared.text,
-      values: [...params],
-      types,
-      ...(name === undefined ? {} : { name }),
-    };
     try {
-      return toResult(await this.#client.query<Row>(config));
+      return await queryRows(this.#client, { text: prepared.text, values: params, name });
     } catch (error) {
       // The tables changed under a prepared statement, or somebody else's pooler lost it.
       if (codeOf(error) === '0A000' || codeOf(error) === '26000') this.#usable = false;
