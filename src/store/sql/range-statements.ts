@@ -108,25 +108,56 @@ export function selectPastKey({ values }: { readonly values: boolean }): Stateme
   };
 }
 
+/** Which keys are looked at for pairs of the past, and the revision of each there. */
+export type PastSource =
+  /** The log in key order: `entries` rows at most, whatever lies in the way. Parameters: the revision, the first key. */
+  | { readonly type: 'walk'; readonly entries: number }
+  /**
+   * The pairs as they are now, with what the log has above the revision undone: `changes` rows of it at most. Parameters: the
+   * revision, the first key, three times the revision, the first key, without `toEnd` the end.
+   */
+  | { readonly type: 'undo'; readonly changes: number };
+
+interface PastOptions {
+  readonly source: PastSource;
+  readonly toEnd: boolean;
+  readonly values: boolean;
+  /** Most keys of the answer. */
+  readonly keys: number;
+  readonly bytesMax?: number | undefined;
+}
+
+/** k, entries, mod_revision. A walk sees keys from the end on too, whose pairs nobody wants. */
+function pastKeys({ source, keys, toEnd }: PastOptions): string {
+  if (source.type === 'walk') {
+    const walk = `SELECT k, mod_revision FROM switchyard_log WHERE k >= ? ORDER BY k, mod_revision LIMIT ${source.entries}`;
+    return (
+      'SELECT k, COUNT(*) AS entries, MAX(CASE WHEN mod_revision <= ? THEN mod_revision END) AS mod_revision' +
+      ` FROM (${walk}) e GROUP BY k ORDER BY k LIMIT ${keys}`
+    );
+  }
+  // Those that have changed take places of those that have not.
+  const now = `SELECT k, mod_revision FROM switchyard_current WHERE k >= ? ORDER BY k LIMIT ${keys + source.changes}`;
+  const since = `SELECT k, prev_revision FROM switchyard_log WHERE mod_revision > ? ORDER BY mod_revision LIMIT ${source.changes}`;
+  return (
+    'SELECT k, 1 AS entries, mod_revision FROM' +
+    ` (SELECT k, mod_revision FROM (${now}) n WHERE mod_revision <= ?` +
+    // The first change of a key since; the later ones follow each other, or nothing.
+    ` UNION ALL SELECT k, prev_revision FROM (${since}) s WHERE prev_revision > 0 AND prev_revision <= ? AND k >= ?) u` +
+    `${toEnd ? '' : ' WHERE k < ?'} ORDER BY k LIMIT ${keys}`
+  );
+}
+
 /**
- * A walk over the log in key order, of `entries` rows and `keys` keys at most, whatever lies in the way. For each key: how
- * many rows of it the walk has seen (`entries`), and its row at the revision, maybe a tombstone, as far as it has seen; without
- * `toEnd` none for keys from the end on. Parameters: the revision, the first key, without `toEnd` the end.
+ * Pairs as they were at a revision, from `source`. For each key: how many rows of it a walk has seen (`entries`), and its row at
+ * the revision, maybe a tombstone, as far as it has seen; without `toEnd` none for keys from the end on. Parameters: those of the
+ * source, without `toEnd` the end. With `undo`, `changes` is how many rows of the log above the revision were looked at.
  * With `bytesMax` (and the end twice) only the keys before which there are fewer bytes of values, so one at least;
  * `keys_seen` is then how many there were.
  */
-export function selectPast(options: {
-  readonly toEnd: boolean;
-  readonly values: boolean;
-  readonly keys: number;
-  readonly entries: number;
-  readonly bytesMax?: number | undefined;
-}): Statement {
-  const { toEnd, values, keys, entries, bytesMax } = options;
-  const walk = `SELECT k, mod_revision FROM switchyard_log WHERE k >= ? ORDER BY k, mod_revision LIMIT ${entries}`;
-  const page =
-    'SELECT k, COUNT(*) AS entries, MAX(CASE WHEN mod_revision <= ? THEN mod_revision END) AS mod_revision' +
-    ` FROM (${walk}) e GROUP BY k ORDER BY k LIMIT ${keys}`;
+export function selectPast(options: PastOptions): Statement {
+  const { source, toEnd, values, keys, bytesMax } = options;
+  const page = pastKeys(options);
   // Lengths alone, in a table of their own: engines carry the columns that a window is over through it, values too. The limit
   // cuts nothing; it keeps the tables from being merged.
   const sizes =
@@ -140,10 +171,14 @@ export function selectPast(options: {
     bytesMax === undefined
       ? [page, '1 = 1', '']
       : [weighed, `p.bytes_before < ${bytesMax}`, ', p.keys_seen AS keys_seen'];
+  const changes =
+    source.type === 'walk'
+      ? ''
+      : `, (SELECT COUNT(*) FROM (SELECT k FROM switchyard_log WHERE mod_revision > ? ORDER BY mod_revision LIMIT ${source.changes}) s) AS changes`;
   return {
-    name: 'range.past',
+    name: `range.past.${source.type}`,
     text:
-      `SELECT ${meta}, p.k AS k, p.entries AS entries${seen}, ${pastColumns(values)}` +
+      `SELECT ${meta}, p.k AS k, p.entries AS entries${seen}${changes}, ${pastColumns(values)}` +
       ` FROM switchyard_meta m LEFT JOIN (${pairs}) p ON ${cut}` +
       ' LEFT JOIN switchyard_log l ON l.mod_revision = p.mod_revision AND l.k = p.k' +
       `${toEnd ? '' : ' AND p.k < ?'} WHERE m.id = 1`,

@@ -3,8 +3,8 @@
 // that a whole stream looks at each row of the log once, and counts at most once, at its end.
 
 import { isEmptyRange, keyRange, successor } from '../../etcd/range.ts';
-import type { KeyValue, RangeRequest } from '../../etcd/types.ts';
-import { hasKey, readPast, scopeOf, snapshotOf, type PastStep } from './past.ts';
+import type { KeyValue, RangeRequest, Revision } from '../../etcd/types.ts';
+import { changesToUndo, hasKey, readPast, scopeOf, snapshotOf, type PastStep } from './past.ts';
 import { readRange, type RangeAnswer, type RangeOptions } from './range.ts';
 import { selectLive } from './range-statements.ts';
 import { keyValueOf } from './row.ts';
@@ -35,6 +35,7 @@ interface Pace {
   readonly from: Buffer;
   readonly keysMax: number;
   readonly entriesPerKey: number;
+  readonly changesMax: number;
 }
 
 /**
@@ -44,7 +45,7 @@ interface Pace {
 export async function* streamRange(
   query: Query,
   request: RangeRequest,
-  options: Pick<RangeOptions, 'counts'> = {},
+  options: Pick<RangeOptions, 'counts' | 'newest'> = {},
 ): AsyncGenerator<StreamPage> {
   const { key, rangeEnd, countOnly, sortTarget, limit } = request;
   const isPaged = rangeEnd.length > 0 && !isEmptyRange(keyRange(key, rangeEnd)) && !countOnly;
@@ -55,7 +56,8 @@ export async function* streamRange(
   }
   let left = limit > 0 ? limit : Number.POSITIVE_INFINITY;
   let sent = 0;
-  let pace: Pace = { from: key, keysMax: pageKeysFirst, entriesPerKey: entriesPerKeyFirst };
+  const changesMax = changesToUndo(request.revision > 0n ? request.revision : 0n, options.newest);
+  let pace: Pace = { from: key, keysMax: pageKeysFirst, entriesPerKey: entriesPerKeyFirst, changesMax };
   let step =
     request.revision > 0n ? await readNext(query, request, pace, left) : await readFirst(query, request);
   // As etcd: pairs of the revision asked for, under the header of now.
@@ -72,7 +74,7 @@ export async function* streamRange(
       return;
     }
     if (kvs.length > 0) yield { kvs };
-    pace = paceAfter(step, step.next, pace);
+    pace = paceAfter(step, step.next, pace, pinned.revision);
     step = await readNext(query, pinned, pace, left);
   }
 }
@@ -108,11 +110,18 @@ async function readFirst(query: Query, request: RangeRequest): Promise<PastStep>
   // Where a page is cut before its bound, pairs behind the bound make it short.
   const isFull = kvs.length === firstKeys;
   const next = isFull ? successor(kvs.at(-1)!.key) : undefined;
-  return { kvs, next, entriesPerKey: entriesPerKeyFirst, revision };
+  return {
+    kvs,
+    next,
+    entriesPerKey: entriesPerKeyFirst,
+    changesMax: changesToUndo(revision, revision),
+    revision,
+  };
 }
 
 /** Powers of two, for few statements. Where nothing was there at the revision, the next page looks further. */
-function paceAfter({ kvs, entriesPerKey }: PastStep, from: Buffer, before: Pace): Pace {
+function paceAfter(step: PastStep, from: Buffer, before: Pace, pinned: Revision): Pace {
+  const { kvs, entriesPerKey, changesMax, revision } = step;
   const bytes = kvs.reduce((sum, kv) => sum + kv.key.length + kv.value.length, 0);
   const fitting =
     kvs.length === 0 ? before.keysMax * 2 : 2 ** Math.round(Math.log2((pageBytes * kvs.length) / bytes));
@@ -121,5 +130,6 @@ function paceAfter({ kvs, entriesPerKey }: PastStep, from: Buffer, before: Pace)
     from,
     keysMax: Math.min(Math.max(fitting, pageKeysMin), pageKeysMax),
     entriesPerKey: Math.min(entries, entriesPerKeyMax),
+    changesMax: changesMax && changesToUndo(pinned, revision),
   };
 }

@@ -9,7 +9,17 @@ import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
 import type { KeyCounts } from './key-counts.ts';
 import { selectRevisions } from './log-statements.ts';
-import { checked, hasKey, readPast, scopeOf, snapshotOf, type Scope, type Snapshot } from './past.ts';
+import {
+  changesToUndo,
+  checked,
+  hasKey,
+  readPast,
+  scopeOf,
+  snapshotOf,
+  type PastStep,
+  type Scope,
+  type Snapshot,
+} from './past.ts';
 import {
   isCutBeforeBound,
   selectCount,
@@ -28,6 +38,8 @@ export interface RangeOptions {
   readonly pending?: Revision;
   /** Where counts need not be scanned for; not with `pending`. */
   readonly counts?: KeyCounts;
+  /** The latest revision, about; a guess for what a read at an older one is best made from. */
+  readonly newest?: Revision | undefined;
 }
 
 export interface RangeAnswer {
@@ -43,6 +55,7 @@ const walkKeysMin = 64;
 const walkKeysMax = 1_024;
 /** Rows of the log for each of them, on average, that a walk is prepared for. */
 const walkEntriesPerKey = 4;
+const walkEntriesPerKeyMax = 16;
 /** Above, a limit is left to us: nobody has so many keys, and engines differ in the largest they take. */
 const sqlLimitMax = 1_000_000_000;
 /** A latest read starts again when a compaction overtook it; a second time in a row is as good as impossible. */
@@ -75,6 +88,7 @@ class RangeReader {
   readonly #request: RangeRequest;
   readonly #pending: Revision | undefined;
   readonly #counts: KeyCounts | undefined;
+  readonly #newest: Revision | undefined;
   readonly #keys: Scope;
   readonly #isFiltered: boolean;
   readonly #values: boolean;
@@ -83,7 +97,8 @@ class RangeReader {
   /** 0 = none. */
   readonly #limit: number;
 
-  constructor(query: Query, request: RangeRequest, { pending, counts }: RangeOptions) {
+  constructor(query: Query, request: RangeRequest, { pending, counts, newest }: RangeOptions) {
+    this.#newest = newest;
     this.#query = query;
     this.#request = request;
     this.#pending = pending;
@@ -138,6 +153,8 @@ class RangeReader {
     const found: KeyValue[] = [];
     let revision = asked;
     let from: Buffer | undefined = this.#request.key;
+    let entriesPerKey = walkEntriesPerKey;
+    let changesMax = changesToUndo(asked, this.#newest);
     while (from !== undefined && found.length < wanted) {
       // One more, for the last key of a walk is not always known whole.
       const keys = roundUp(Math.min(Math.max(wanted - found.length, walkKeysMin), walkKeysMax) + 1);
@@ -146,13 +163,15 @@ class RangeReader {
         keys: this.#keys,
         from,
         keysMax: keys,
-        entriesPerKey: walkEntriesPerKey,
+        entriesPerKey,
+        changesMax,
         values: this.#values,
         pending: this.#pending,
       });
       found.push(...(this.#isFiltered ? step.kvs.filter((kv) => passes(kv, this.#request)) : step.kvs));
-      revision = step.revision;
-      from = step.next;
+      ({ revision, next: from } = step);
+      if (changesMax > 0) changesMax = step.changesMax && changesToUndo(asked, revision);
+      entriesPerKey = entriesAfter(step);
     }
     return await this.#answer(revision, asked, found);
   }
@@ -217,6 +236,12 @@ class RangeReader {
 function roundUp(n: number): number {
   const step = 2 ** Math.max(0, Math.floor(Math.log2(n)) - 3);
   return Math.ceil(n / step) * step;
+}
+
+/** As many rows for each key as the step before has met; powers of two. */
+function entriesAfter({ entriesPerKey }: PastStep): number {
+  const entries = 2 ** Math.ceil(Math.log2(entriesPerKey));
+  return Math.min(Math.max(entries, walkEntriesPerKey), walkEntriesPerKeyMax);
 }
 
 // Filters

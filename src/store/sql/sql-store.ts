@@ -167,7 +167,9 @@ class DatabaseStore implements SqlStore {
       const query: Query = (statement, params) => this.#driver.query(statement, params, signal);
       const counts = this.#counts(signal);
       const { revision, kvs, more, count } = await retried(() =>
-        isPointRead(request) ? this.#pointReads.read(request, signal) : readRange(query, request, { counts }),
+        isPointRead(request)
+          ? this.#pointReads.read(request, signal)
+          : readRange(query, request, { counts, newest: this.#index.revision }),
       );
       return { header: this.#header(revision), kvs, more, count };
     });
@@ -175,7 +177,7 @@ class DatabaseStore implements SqlStore {
 
   async *rangeStream(request: RangeRequest, signal: AbortSignal): AsyncGenerator<RangeChunk> {
     const query: Query = (statement, params) => retried(() => this.#driver.query(statement, params, signal));
-    const pages = streamRange(query, request, { counts: this.#counts(signal) });
+    const pages = streamRange(query, request, { counts: this.#counts(signal), newest: this.#index.revision });
     for (;;) {
       const { value: page } = await this.#answer(signal, () => pages.next());
       if (page === undefined) return;
