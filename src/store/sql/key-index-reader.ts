@@ -9,7 +9,7 @@ import { bytes, int64 } from './row.ts';
 import type { Query } from './statements.ts';
 
 /** Rows in one answer: so many are taken in within a few milliseconds. */
-const pageRows = 1_000;
+const pageRows = 500;
 const changeRows = 1_000;
 /** Changes of one revision; a larger one is not read. */
 const revisionRowsMax = 16_384;
