@@ -16,26 +16,30 @@ export interface KeyCounts {
   revisions(): Promise<Revisions>;
   /**
    * Keys in `range` at a revision that the database has reached and has not compacted; undefined when the index cannot
-   * tell.
+   * tell. `seen`: the store's revision in the snapshot that the answer is of.
    */
-  count(range: KeyRange, at: Revision): Promise<number | undefined>;
+  count(range: KeyRange, at: Revision, seen: Revision): Promise<number | undefined>;
 }
 
-/** Counts whose waits end with the signal that they are asked for with. */
+/** Counts for one request, asked for before it reads anything; waits end with the signal. */
 export function createKeyCounts(options: {
   readonly index: KeyIndex;
   readonly reader: Pick<LogReader, 'revisions'>;
 }): (signal: AbortSignal) => KeyCounts {
   const { index, reader } = options;
   const revisions = createShared(() => reader.revisions());
-  return (signal) => ({
-    get isReady() {
-      return index.revision !== undefined;
-    },
-    revisions: () => orAborted(revisions(), signal),
-    async count(range, at) {
-      if (index.revision !== undefined && index.revision < at) await index.catchUp(signal);
-      return index.count(range, at);
-    },
-  });
+  return (signal) => {
+    const known = index.revision ?? 0n;
+    return {
+      get isReady() {
+        return index.revision !== undefined;
+      },
+      revisions: () => orAborted(revisions(), signal),
+      async count(range, at, seen) {
+        if (seen < known) index.distrust('the database has lost commits');
+        if (index.revision !== undefined && index.revision < at) await index.catchUp(signal);
+        return index.count(range, at);
+      },
+    };
+  };
 }

@@ -26,6 +26,8 @@ export async function buildKeys(query: Query): Promise<BuiltKeys | undefined> {
   for (;;) {
     // Under way while this one is taken in.
     const following = page.isLast ? undefined : readKeys(query, page.rows.at(-1)!.key);
+    // Awaited below, unless a key cannot be taken in; that error is the one to tell.
+    following?.catch(() => undefined);
     for (const row of page.rows) {
       keys.append(row.key, countersOf(row), last);
       last = row.key;

@@ -186,14 +186,14 @@ class RangeReader {
     const more = this.#limit > 0 && kvs.length > this.#limit;
     if (more) kvs.pop();
     if (keysOnly) kvs = kvs.map((kv) => ({ ...kv, value: noBytes }));
-    const count = more || this.#isFiltered ? await this.#countAt(at) : found.length;
+    const count = more || this.#isFiltered ? await this.#countAt(at, revision) : found.length;
     return { revision, kvs, more, count };
   }
 
-  /** Keys in the range at a revision that the database has been seen to have. */
-  async #countAt(at: Revision): Promise<number> {
+  /** Keys in the range at a revision that the database has been seen to have, when it was at `seen`. */
+  async #countAt(at: Revision, seen: Revision): Promise<number> {
     const { key, rangeEnd } = this.#request;
-    return (await this.#counts?.count(keyRange(key, rangeEnd), at)) ?? (await this.#count(at)).count;
+    return (await this.#counts?.count(keyRange(key, rangeEnd), at, seen)) ?? (await this.#count(at)).count;
   }
 
   /** Keys in the range at a revision (0 or below: now) as the index knows them; undefined when it does not. */
@@ -203,7 +203,7 @@ class RangeReader {
     if (!this.#counts?.isReady) return undefined;
     const { key, rangeEnd } = this.#request;
     const { revision } = checked(await this.#counts.revisions(), asked);
-    const count = await this.#counts.count(keyRange(key, rangeEnd), asked > 0n ? asked : revision);
+    const count = await this.#counts.count(keyRange(key, rangeEnd), asked > 0n ? asked : revision, revision);
     return count === undefined ? undefined : { count, revision };
   }
 
