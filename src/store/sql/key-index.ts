@@ -128,11 +128,10 @@ class DatabaseKeyIndex implements KeyIndex {
   offer({ after, through, events }: OfferedCommit): void {
     const content = this.#content;
     if (content === undefined || through <= content.revision) return;
-    if (events === undefined || after > content.revision) return this.#hint();
+    // One that begins before and ends behind: a read stopped within it, or it lifts a database that has lost commits.
+    if (events === undefined || after !== content.revision) return this.#hint();
     this.#guarded(content, () => {
       for (const { type, kv } of events) {
-        // Reads and offers overlap; `revision` is always the end of a revision.
-        if (kv.modRevision <= content.revision) continue;
         const isNew = apply(content, kv, type === 'delete') === 0;
         if (isNew !== (type === 'put' && kv.version === 1n)) throw new DivergenceError(kv.modRevision);
       }
