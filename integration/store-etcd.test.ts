@@ -1,6 +1,7 @@
 // The etcd store on a real etcd: bytes pass unchanged, errors keep code and text, several members stand in for each other,
 // and an etcd that goes away is said to be away and is found again.
 
+import { constants, createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
 import { createServer, connect, type Server, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { encodeRangeRequest, decodeRangeResponse } from '../src/etcd/codec/kv.ts';
@@ -270,6 +271,65 @@ test('members stand in for each other', async (t) => {
   await two.shut();
   await waitFor(works, { what: 'the first member to serve again', deadlineMs: 10_000 });
   for (let call = 0; call < 10; call++) t.true(await works());
+});
+
+/** One who speaks HTTP/2 and does with each call what `answer` says. */
+async function peer(t: ExecutionContext, answer: (stream: ServerHttp2Stream, call: number) => void) {
+  let calls = 0;
+  const server = createHttp2Server();
+  server.on('stream', (stream) => {
+    stream.on('error', () => undefined);
+    answer(stream, ++calls);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as { port: number };
+  const { passthrough } = open(t, `http://127.0.0.1:${port}`);
+  const unary = () =>
+    passthrough.unary('/etcdserverpb.KV/Put', Buffer.from('x'), { metadata: {}, signal: soon() });
+  return { unary, calls: () => calls };
+}
+
+const endWith = (stream: ServerHttp2Stream, status: Record<string, string>, body: Buffer) => {
+  stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+  stream.on('wantTrailers', () => stream.sendTrailers(status));
+  stream.end(body);
+};
+
+test('a call that is refused unseen is made again, one that is broken off is not', async (t) => {
+  const message = Buffer.from([0, 0, 0, 0, 1, 42]);
+  const { unary, calls } = await peer(t, (stream, call) => {
+    if (call === 1) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+    else if (call === 2) endWith(stream, { 'grpc-status': '0' }, message);
+    else if (call === 3) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    else stream.session?.destroy();
+  });
+  t.deepEqual(await unary(), Buffer.from([42]));
+  t.is(calls(), 2);
+  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.internal);
+  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
+  t.is(calls(), 4);
+});
+
+test('answers that are not what they should be are errors', async (t) => {
+  const whole = Buffer.from([0, 0, 0, 0, 1, 42]);
+  const bodies = [
+    Buffer.alloc(0),
+    whole.subarray(0, 5),
+    Buffer.concat([whole, whole]),
+    Buffer.from([1, 0, 0, 0, 0]),
+  ];
+  const { unary } = await peer(t, (stream, call) => {
+    const body = bodies[call - 1];
+    if (body !== undefined) endWith(stream, { 'grpc-status': '0' }, body);
+    else if (call === 5) endWith(stream, {}, whole);
+    else if (call === 6) stream.respond({ ':status': 503 }, { endStream: true });
+    else endWith(stream, { 'grpc-status': '9', 'grpc-message': 'nicht m%C3%B6glich' }, Buffer.alloc(0));
+  });
+  for (let call = 1; call <= 5; call++)
+    t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.internal, `${call}`);
+  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
+  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.message, 'nicht möglich');
 });
 
 test('TLS, with a client certificate', async (t) => {

@@ -44,7 +44,7 @@ const layers: readonly { readonly of: string; readonly may: readonly string[] }[
   { of: 'store/open.ts', may: ['store/', 'dialect/', 'etcd/', 'lib/'] },
   { of: 'store/store.ts', may: ['etcd/'] },
   { of: 'store/sql/', may: ['store/store.ts', 'dialect/dialect.ts', 'etcd/', 'lib/'] },
-  { of: 'store/etcd/', may: ['store/store.ts', 'etcd/', 'lib/', '@grpc/grpc-js'] },
+  { of: 'store/etcd/', may: ['store/store.ts', 'etcd/', 'lib/'] },
   { of: 'dialect/', may: ['lib/', 'pg', 'mysql2', 'mysql2/promise'] },
   { of: 'etcd/', may: ['lib/', '@grpc/grpc-js', '@grpc/proto-loader'] },
   { of: 'lib/', may: [] },

@@ -1,22 +1,21 @@
-// A grpc-js duplex as RawStream: pulls instead of events, so that a slow reader holds back etcd and not our memory, and the
+// A stream to etcd as RawStream: pulls instead of events, so that a slow reader holds back etcd and not our memory, and the
 // stream's status arrives after the last message that came before it.
 
-import {
-  status as grpcStatus,
-  type ClientDuplexStream,
-  type ServiceError,
-  type StatusObject,
-} from '@grpc/grpc-js';
+import { constants, type ClientHttp2Stream } from 'node:http2';
+import { grpcCode } from '../../etcd/errors.ts';
 import { RawStatusError, type RawStream } from '../store.ts';
-
-type Call = ClientDuplexStream<Buffer, Buffer>;
+import { Deframer, framed, statusIn, statusOfHttp, type GrpcStatus } from './grpc-message.ts';
+import { brokenStatus } from './raw-call.ts';
 
 /** One stream to etcd. `call` may still be connecting. The signal cancels it. */
 export class EtcdRawStream implements RawStream {
-  #call: Call | undefined;
+  #call: ClientHttp2Stream | undefined;
   readonly #opened: Promise<void>;
   readonly #signal: AbortSignal;
   readonly #abort = () => this.cancel();
+  readonly #incoming = new Deframer();
+  /** What etcd has said; what it sent before may still be unread. */
+  #status: GrpcStatus | undefined;
   /** Set when the stream is over. */
   #over: { readonly error: Error | undefined } | undefined;
   #canceled = false;
@@ -24,7 +23,7 @@ export class EtcdRawStream implements RawStream {
   /** Called at each change a reader or writer may wait for. */
   readonly #waiting = new Set<() => void>();
 
-  constructor(call: Call | Promise<Call>, signal: AbortSignal) {
+  constructor(call: ClientHttp2Stream | Promise<ClientHttp2Stream>, signal: AbortSignal) {
     this.#signal = signal;
     signal.addEventListener('abort', this.#abort, { once: true });
     if (call instanceof Promise) {
@@ -42,8 +41,9 @@ export class EtcdRawStream implements RawStream {
   async write(message: Buffer): Promise<void> {
     if (this.#call === undefined) await this.#opened;
     this.#throwIfOver();
-    if (this.#call!.write(message)) return;
-    while (this.#call!.writableNeedDrain) {
+    const call = this.#call!;
+    if (call.write(framed(message))) return;
+    while (call.writableNeedDrain) {
       await this.#change();
       this.#throwIfOver();
     }
@@ -56,21 +56,27 @@ export class EtcdRawStream implements RawStream {
 
   cancel(): void {
     this.#canceled = true;
-    this.#call?.cancel();
+    this.#call?.close(constants.NGHTTP2_CANCEL);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
     if (this.#call === undefined) await this.#opened;
     try {
       for (;;) {
-        const message = this.#call?.read() as Buffer | null | undefined;
-        if (message !== null && message !== undefined) {
+        const message = this.#incoming.next();
+        if (message !== undefined) {
           yield message;
+          continue;
+        }
+        const chunk = this.#call?.read() as Buffer | null | undefined;
+        if (chunk !== null && chunk !== undefined) {
+          this.#incoming.push(chunk);
           continue;
         }
         if (this.#over !== undefined) {
           if (this.#over.error !== undefined) throw this.#over.error;
-          return;
+          if (!this.#incoming.isWithin) return;
+          throw new RawStatusError(grpcCode.internal, 'switchyard: etcd ended within a message');
         }
         await this.#change();
       }
@@ -79,21 +85,32 @@ export class EtcdRawStream implements RawStream {
     }
   }
 
-  #attach(call: Call): void {
+  #attach(call: ClientHttp2Stream): void {
     this.#call = call;
+    const { session } = call;
     call.on('readable', () => this.#wake());
     call.on('drain', () => this.#wake());
-    // The status that follows tells the same; without a listener the event would end the process.
-    call.on('error', (error: ServiceError) => this.#status(error));
-    call.on('status', (status: StatusObject) => this.#status(status));
-    if (this.#canceled) call.cancel();
+    call.on('response', (headers) => this.#say(statusIn(headers) ?? statusOfHttp(headers)));
+    call.on('trailers', (headers) => this.#say(statusIn(headers)));
+    call.on('end', () => {
+      if (this.#status !== undefined) this.#finish(this.#failure(this.#status));
+      if (!call.writableEnded) call.end();
+    });
+    // The end that follows tells the same; without a listener the event would end the process.
+    call.on('error', () => undefined);
+    call.on('close', () => this.#finish(this.#failure(this.#status ?? brokenStatus(call, session))));
+    if (this.#canceled) this.cancel();
     else if (this.#ended) call.end();
   }
 
-  #status(status: { readonly code: number; readonly details: string }): void {
-    if (status.code === grpcStatus.OK) this.#finish(undefined);
-    else if (this.#signal.aborted) this.#finish(this.#signal.reason as Error);
-    else this.#finish(new RawStatusError(status.code, status.details));
+  #say(status: GrpcStatus | undefined): void {
+    this.#status ??= status;
+    this.#wake();
+  }
+
+  #failure({ code, details }: GrpcStatus): Error | undefined {
+    if (code === grpcCode.ok) return undefined;
+    return this.#signal.aborted ? (this.#signal.reason as Error) : new RawStatusError(code, details);
   }
 
   #finish(error: Error | undefined): void {
@@ -104,8 +121,9 @@ export class EtcdRawStream implements RawStream {
   }
 
   #throwIfOver(): void {
-    if (this.#over === undefined) return;
-    throw this.#over.error ?? new RawStatusError(grpcStatus.CANCELLED, 'The stream is over');
+    if (this.#over === undefined && this.#status === undefined && this.#call?.closed !== true) return;
+    const error = this.#over?.error ?? (this.#status === undefined ? undefined : this.#failure(this.#status));
+    throw error ?? new RawStatusError(grpcCode.canceled, 'The stream is over');
   }
 
   #change(): Promise<void> {
