@@ -1,7 +1,10 @@
 // Where types go: rules, records, objects that are there already, gateways that race or lag behind, stores that are down.
 
 import test from 'ava';
+import { txnKeysOf } from '../etcd/codec/keys.ts';
+import { encodeTxnRequest } from '../etcd/codec/txn.ts';
 import { keyRange, prefixRange } from '../etcd/range.ts';
+import type { TxnRequest } from '../etcd/types.ts';
 import type { Store } from '../store/store.ts';
 import { putOp, readKey, readOp, writtenAt } from './requests.ts';
 import { FakeStore, testRouter, topologyOf, until } from './router-fakes.ts';
@@ -264,6 +267,7 @@ test('ranges over several stores are refused with their names', async (t) => {
 test('a txn goes to the store of all its keys, or is refused with their names', async (t) => {
   const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
   const { router } = testRouter(topologyOf([byGroup('shop')]), [first, shop]);
+  const storeOf = (txn: TxnRequest) => router.storeForAll(txnKeysOf(encodeTxnRequest(txn)).ranges, signal());
   const key = Buffer.from(`${orders}/ns/one`);
   const pod = Buffer.from('/registry/pods/ns/one');
   const update = {
@@ -272,13 +276,13 @@ test('a txn goes to the store of all its keys, or is refused with their names', 
     failure: [readOp(readKey(key))],
   };
   const none = { compare: [], success: [], failure: [] };
-  t.is((await router.storeForTxn(update, signal())).name, 'shop');
-  t.is((await router.storeForTxn(none, signal())).name, 'default');
+  t.is((await storeOf(update)).name, 'shop');
+  t.is((await storeOf(none)).name, 'default');
   const nested = { ...none, success: [{ type: 'txn', request: update } as const] };
-  t.is((await router.storeForTxn(nested, signal())).name, 'shop');
+  t.is((await storeOf(nested)).name, 'shop');
   const mixed = { ...nested, compare: [writtenAt(pod, 0n)] };
   t.is(
-    (await t.throwsAsync(router.storeForTxn(mixed, signal())))?.message,
+    (await t.throwsAsync(storeOf(mixed)))?.message,
     'switchyard: the transaction spans stores: /registry/pods/ns/one is in default, ' +
       '/registry/shop.example.com/orders/ns/one in shop',
   );

@@ -2,14 +2,8 @@
 // answer is a map lookup.
 
 import { EtcdError } from '../etcd/errors.ts';
-import { keyRange, overlaps, type KeyRange } from '../etcd/range.ts';
-import type {
-  CompactionRequest,
-  CompactionResponse,
-  RequestOp,
-  Revision,
-  TxnRequest,
-} from '../etcd/types.ts';
+import { overlaps, type KeyRange } from '../etcd/range.ts';
+import type { CompactionRequest, CompactionResponse, Revision } from '../etcd/types.ts';
 import type { Clock } from '../lib/clock.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Logger } from '../lib/log.ts';
@@ -24,8 +18,8 @@ export type { PlacementMismatch, UnservedType } from './placement.ts';
 export interface Router {
   /** The store that holds every key of the range. @throws EtcdError crossStore naming the stores; timeout when that cannot be known now. */
   storeFor(range: KeyRange, signal: AbortSignal): Promise<Store>;
-  /** Same, for every key of a txn, nested ones and compares included; the default store for a txn without keys. */
-  storeForTxn(request: TxnRequest, signal: AbortSignal): Promise<Store>;
+  /** Same, for all that a txn names; the default store for a txn without keys. */
+  storeForAll(ranges: readonly KeyRange[], signal: AbortSignal): Promise<Store>;
   readonly defaultStore: Store;
   /** Every store, the default first. */
   stores(): readonly Store[];
@@ -59,7 +53,6 @@ export interface RouterOptions {
 
 /** Types named in the message about a range over several stores. */
 const namedTypesMax = 5;
-const noRangeEnd = Buffer.alloc(0);
 
 /** A router over opened stores; starts to follow the placement records at once. */
 export function createRouter(options: RouterOptions): Router {
@@ -110,9 +103,9 @@ class TypeRouter implements Router {
     }
   }
 
-  async storeForTxn(request: TxnRequest, signal: AbortSignal): Promise<Store> {
+  async storeForAll(ranges: readonly KeyRange[], signal: AbortSignal): Promise<Store> {
     let first: { readonly store: Store; readonly range: KeyRange } | undefined;
-    for (const range of rangesOf(request)) {
+    for (const range of ranges) {
       const store = await this.storeFor(range, signal);
       first ??= { store, range };
       if (store === first.store) continue;
@@ -167,23 +160,5 @@ class TypeRouter implements Router {
         `switchyard: ${showRange(range)} spans stores: ${named.join(', ')}${more}, the rest in ${this.defaultStore.name}; ` +
         `ask for one type at a time, as in ${classifier.keyPrefix}/${inside[0]?.root}/`,
     });
-  }
-}
-
-/** The ranges that a txn names, in its order. */
-function* rangesOf(request: TxnRequest): Generator<KeyRange> {
-  for (const { key, rangeEnd } of request.compare) yield keyRange(key, rangeEnd);
-  for (const op of [...request.success, ...request.failure]) yield* rangesOfOp(op);
-}
-
-function* rangesOfOp(op: RequestOp): Generator<KeyRange> {
-  switch (op.type) {
-    case 'txn':
-      return yield* rangesOf(op.request);
-    case 'put':
-      return yield keyRange(op.request.key, noRangeEnd);
-    case 'range':
-    case 'deleteRange':
-      return yield keyRange(op.request.key, op.request.rangeEnd);
   }
 }

@@ -1,4 +1,4 @@
-// The KV service: finds the store by the keys, then either hands the bytes on (etcd) or decodes, checks, runs and
+// The KV service: finds the store by the keys alone, then either hands the bytes on (etcd) or decodes, checks, runs and
 // encodes. Put and DeleteRange become txns of one op, so that a store has one way to write.
 
 import {
@@ -11,10 +11,10 @@ import {
   encodePutResponse,
   encodeRangeResponse,
 } from '../etcd/codec/kv.ts';
+import { putRangeOf, rangeOf, txnKeysOf } from '../etcd/codec/keys.ts';
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnResponse } from '../etcd/codec/txn.ts';
 import { EtcdError } from '../etcd/errors.ts';
-import { keyRange } from '../etcd/range.ts';
-import type { LeaseId, RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
+import type { LeaseId, RequestOp, ResponseOp } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
@@ -45,29 +45,38 @@ async function runOne<T extends ResponseOp['type']>(
   return { ...response, response: { ...response.response, header } } as ResponseOp & { type: T };
 }
 
-function touchesCompactRevisionKey(request: TxnRequest): boolean {
-  return request.compare.some((compare) => compare.key.equals(compactRevisionKey));
+/**
+ * The store that `find` finds. Requests are read no further than that takes, for a store may take bytes; but what no store would
+ * take (`check`) is refused for that, wherever its keys are.
+ */
+async function storeOr(find: () => Promise<Store>, check: () => void): Promise<Store> {
+  try {
+    return await find();
+  } catch (error) {
+    check();
+    throw error;
+  }
 }
 
 /** Txn: besides the routing it marks points in time for Compact. */
 function createTxn({ router }: ServiceOptions): UnaryHandler {
-  const runTxn = async (store: Store, request: Buffer, decoded: TxnRequest, context: CallContext) => {
+  const runTxn = async (store: Store, request: Buffer, context: CallContext) => {
     if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
+    const decoded = decodeTxnRequest(request);
     checkTxn(decoded);
     checkTxnSize(request, decoded);
     return encodeTxnResponse(await store.txn(decoded, context.signal));
   };
 
   return async (request, context) => {
-    const decoded = decodeTxnRequest(request);
-    const store = await router.storeForTxn(decoded, context.signal).catch((error: unknown) => {
-      // What no store would take is refused for that, wherever its keys are.
-      checkTxn(decoded);
-      throw error;
-    });
-    const response = await runTxn(store, request, decoded, context);
+    const { ranges, compared } = txnKeysOf(request);
+    const store = await storeOr(
+      () => router.storeForAll(ranges, context.signal),
+      () => checkTxn(decodeTxnRequest(request)),
+    );
+    const response = await runTxn(store, request, context);
     // Not awaited: other stores have a part in it, and must not delay this answer.
-    if (touchesCompactRevisionKey(decoded))
+    if (compared.some((key) => key.equals(compactRevisionKey)))
       void router.noteCompactTxn(decodeTxnResponse(response).header.revision);
     return response;
   };
@@ -82,18 +91,24 @@ export function createKvService(options: ServiceOptions): Service {
   };
 
   const range = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const store = await storeOr(
+      () => router.storeFor(rangeOf(request), context.signal),
+      () => checkRange(decodeRangeRequest(request)),
+    );
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     const decoded = decodeRangeRequest(request);
     checkRange(decoded);
-    const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
-    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     return encodeRangeResponse(await store.range(decoded, context.signal));
   };
 
   const put = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const store = await storeOr(
+      () => router.storeFor(putRangeOf(request), context.signal),
+      () => checkPut(decodePutRequest(request)),
+    );
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     const decoded = decodePutRequest(request);
     checkPut(decoded);
-    const store = await router.storeFor(keyRange(decoded.key, noRangeEnd), context.signal);
-    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     checkRequestSize(request);
     try {
       const { response } = await runOne(store, { type: 'put', request: decoded }, context.signal);
@@ -107,10 +122,13 @@ export function createKvService(options: ServiceOptions): Service {
   };
 
   const deleteRange = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    const store = await storeOr(
+      () => router.storeFor(rangeOf(request), context.signal),
+      () => checkDeleteRange(decodeDeleteRangeRequest(request)),
+    );
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     const decoded = decodeDeleteRangeRequest(request);
     checkDeleteRange(decoded);
-    const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
-    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     checkRequestSize(request);
     const { response } = await runOne(store, { type: 'deleteRange', request: decoded }, context.signal);
     return encodeDeleteRangeResponse(response);
@@ -127,5 +145,3 @@ export function createKvService(options: ServiceOptions): Service {
     serverStream: { RangeStream: createRangeStream(options) },
   };
 }
-
-const noRangeEnd = Buffer.alloc(0);

@@ -269,11 +269,7 @@ export function memoryRouter(defaultStore: Store, rules: Readonly<Record<string,
     defaultStore,
     stores: () => [...new Set([defaultStore, ...Object.values(rules)])],
     storeFor: async (range) => storeOf(range.start),
-    storeForTxn: async ({ compare, success }) => {
-      const op = success[0];
-      const key = compare[0]?.key ?? (op === undefined || op.type === 'txn' ? noBytes : op.request.key);
-      return storeOf(key);
-    },
+    storeForAll: async ([range]) => (range === undefined ? defaultStore : storeOf(range.start)),
     compact: (request, signal) => defaultStore.compact(request, signal),
     noteCompactTxn: async () => undefined,
     onMove: () => () => undefined,

@@ -33,7 +33,7 @@ const results: readonly CompareResult[] = ['equal', 'greater', 'less', 'notEqual
 const targets: readonly Compare['target'][] = ['version', 'create', 'mod', 'value', 'lease'];
 const operandFields = { version: 4, create: 5, mod: 6, value: 7, lease: 8 } as const;
 /** Txns inside txns; etcd has no limit of its own, but the reader recurses. */
-const nestingMax = 64;
+export const nestingMax = 64;
 
 function readCompare(reader: WireReader): Compare {
   let result = 0;
