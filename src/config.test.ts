@@ -18,6 +18,7 @@ test('config: defaults listen on loopback and log JSON', (t) => {
     logLevel: 'info',
     logFormat: 'json',
     progressNotifyIntervalMs: 600_000,
+    workers: 1,
     topology: { path: 'topology/topology.yml', given: 'by-default' },
   });
   t.is(readConfig([], {}, { name: 'x', logsTo: 'terminal' }).logFormat, 'text');
@@ -96,6 +97,16 @@ const mistakes: readonly [string[], RegExp][] = [
   [['--client-cert-auth=perhaps'], /^Expected true or false for --client-cert-auth, got perhaps$/],
   [['--client-cert-auth'], /^Expected --trusted-ca-file with --client-cert-auth, got none$/],
   [['--cert-file', 'c'], /^Expected --cert-file and --key-file together, got only --cert-file$/],
+  [['--workers', '0'], /^Expected a whole number from 1 to 64 for --workers, got 0$/],
+  [['--workers=1.5'], /got 1\.5$/],
+  [
+    ['--workers=2', '--listen-metrics-urls=http://127.0.0.1:65535'],
+    /^Expected ports 65535 to 65536 for the metrics of 2 workers, got none above 65535$/,
+  ],
+  [
+    ['--workers=3', '--listen-metrics-urls=http://127.0.0.1:2378'],
+    /^Expected ports 2378 to 2380 .*, got http:\/\/127.0.0.1:2379 for clients among them$/,
+  ],
   [['--listen-client-urls', 'https://127.0.0.1:1'], /^Expected --cert-file and --key-file for https/],
   [['--cert-file', 'c', '--key-file', 'k'], /^Expected an https:\/\/ address/],
 ];
@@ -118,7 +129,7 @@ test('config: all mistakes are named at once, twins by their own name', (t) => {
 
 test('config: help names every flag once', (t) => {
   const help = flagHelp();
-  t.is(help.match(/^ {2}--/gmu)?.length, 16);
+  t.is(help.match(/^ {2}--/gmu)?.length, 17);
   t.regex(help, /--listen-client-urls URL,… .*default http:\/\/127\.0\.0\.1:2379/);
 });
 

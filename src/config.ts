@@ -24,6 +24,8 @@ export interface Config {
   readonly topology: { readonly path: string; readonly given: 'by-name' | 'by-default' };
   readonly keyPrefix: string;
   readonly tls?: TlsFiles;
+  /** Processes that serve the client addresses together. */
+  readonly workers: number;
   readonly progressNotifyIntervalMs: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
@@ -46,6 +48,8 @@ export const defaultTopologyPath = 'topology/topology.yml';
 export const fallbackEndpoint = 'sqlite://./data/switchyard.db';
 
 const durationMsMax = 86_400_000;
+const workersMax = 64;
+const portMax = 65_535;
 const progressNotifyMsDefault = 600_000;
 /** etcd's. */
 const progressNotifyMsMin = 100;
@@ -116,6 +120,13 @@ const flags = [
     name: 'insecure-allow-remote',
     value: 'switch',
     help: 'permit http:// on addresses other than loopback: whoever reaches the port reads and writes every key',
+  },
+  {
+    name: 'workers',
+    value: 'text',
+    placeholder: 'N',
+    default: '1',
+    help: 'processes that share the client addresses, for more than one core; the metrics ports of the Nth are N-1 higher',
   },
   {
     name: 'watch-progress-notify-interval',
@@ -241,6 +252,15 @@ class Reader {
     return found ?? fallback;
   }
 
+  wholeNumber(name: FlagName, { min, max }: { readonly min: number; readonly max: number }): number {
+    const value = this.text(name) ?? '';
+    if (/^\d+$/u.test(value) && Number(value) >= min && Number(value) <= max) return Number(value);
+    this.problems.push(
+      `Expected a whole number from ${min} to ${max} for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
+    );
+    return min;
+  }
+
   /** In milliseconds; `zero` is what 0 stands for, where it may be given. */
   duration(name: FlagName, { zero }: { readonly zero?: number } = {}): number {
     const value = this.text(name) ?? '';
@@ -305,6 +325,19 @@ function readClientUrls(reader: Reader): ListenUrl[] {
   return urls;
 }
 
+/** The workers' own ports for metrics must be ports, and nobody else's. */
+function checkWorkerPorts(reader: Reader, { workers, listenClientUrls, listenMetricsUrls }: Config): void {
+  for (const { port } of listenMetricsUrls) {
+    const last = port + workers - 1;
+    const taken = listenClientUrls.find((url) => url.port > port && url.port <= last);
+    if (port === 0 || (last <= portMax && taken === undefined)) continue;
+    reader.problems.push(
+      `Expected ports ${port} to ${last} for the metrics of ${workers} workers, ` +
+        (taken === undefined ? `got none above ${portMax}` : `got ${taken.text} for clients among them`),
+    );
+  }
+}
+
 function readKeyPrefix(reader: Reader): string {
   const text = reader.text('key-prefix') ?? '';
   if (/^\/[^/]+(\/[^/]+)*\/?$/u.test(text)) return text.replace(/\/$/u, '');
@@ -343,6 +376,7 @@ export function readConfig(
         : { path: topology, given: 'by-name' },
     keyPrefix: readKeyPrefix(reader),
     ...(tls === undefined ? {} : { tls }),
+    workers: reader.wholeNumber('workers', { min: 1, max: workersMax }),
     progressNotifyIntervalMs: readProgressNotifyInterval(reader),
     drainTimeoutMs: reader.duration('drain-timeout'),
     logLevel: reader.oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error'], 'info'),
@@ -352,6 +386,7 @@ export function readConfig(
       host.logsTo === 'terminal' ? 'text' : 'json',
     ),
   };
+  checkWorkerPorts(reader, config);
   if (reader.problems.length > 0) throw new UsageError(reader.problems);
   return config;
 }

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
+import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { createLogger, type Logger } from '../lib/log.ts';
 import { version } from '../lib/version.ts';
 import { createRouter, type Router } from '../router/router.ts';
@@ -15,6 +16,14 @@ import { checkFolder, openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { ownAddressProblems } from './own-address.ts';
+import {
+  leaveSupervisor,
+  saysServing,
+  superviseWorkers,
+  workerNumber,
+  workerStop,
+  type Serving,
+} from './workers.ts';
 
 /** What --help prints. */
 export function serveHelp(): string {
@@ -60,6 +69,22 @@ function openStores(topology: Topology, memberId: bigint, logger: Logger): Store
   return { byName, close };
 }
 
+/** How a gateway is run. */
+interface Role {
+  /** From 1; undefined: it is the only one. */
+  readonly worker: number | undefined;
+  readonly logger: Logger;
+  readonly onBroken: (error: unknown) => void;
+}
+
+/** Each worker has metrics of its own. */
+function metricsUrlsOf({ listenMetricsUrls }: Config, worker = 1): readonly ListenUrl[] {
+  return listenMetricsUrls.map(({ scheme, host, port }) => {
+    const own = port === 0 ? 0 : port + worker - 1;
+    return { scheme, host, port: own, text: listenText(scheme, host, own) };
+  });
+}
+
 /** Everything that runs. */
 interface Gateway {
   readonly server: RunningServer;
@@ -70,8 +95,7 @@ interface Gateway {
 async function start(
   config: Config,
   topology: Topology,
-  logger: Logger,
-  onBroken: (error: Error) => void,
+  { worker, logger, onBroken }: Role,
 ): Promise<Gateway> {
   await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
@@ -81,6 +105,8 @@ async function start(
   try {
     const server = await startServer({
       ...config,
+      listenMetricsUrls: metricsUrlsOf(config, worker),
+      ...(worker === undefined ? {} : { worker }),
       router,
       memberId,
       version,
@@ -137,7 +163,7 @@ function startFailure(error: unknown): string {
     return `Expected a free address, got ${address}:${port}: another program listens there`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
     return `Expected an address of this machine, got ${address ?? error.message}`;
-  if (code === 'EACCES' && syscall === 'listen')
+  if (code === 'EACCES' && (syscall === 'listen' || syscall === 'bind'))
     return `Expected an address this user may listen on, got ${address}:${port}`;
   return error.message;
 }
@@ -170,10 +196,38 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
     return exitCode.done;
   }
   const { config, topology } = await prepare(args, io);
-  const logger = createLogger({ level: config.logLevel, format: config.logFormat });
+  const worker = workerNumber(io.env);
+  const ownLogger = createLogger({ level: config.logLevel, format: config.logFormat });
+  const logger = worker === undefined ? ownLogger : ownLogger.child({ worker });
+  const onBroken = endOnBroken(logger);
+  if (worker !== undefined) {
+    try {
+      return await runGateway({ config, topology }, { worker, logger, onBroken }, io);
+    } finally {
+      leaveSupervisor();
+    }
+  }
   for (const warning of topology.warnings) logger.warn('topology may not mean what it says', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')
     logger.warn('topology has no default, embedded SQLite is used', { store: topology.default.displayUrl });
+  if (config.workers === 1) return runGateway({ config, topology }, { worker, logger, onBroken }, io);
+  return superviseWorkers({
+    workers: config.workers,
+    logger,
+    signaled: stopSignal(logger),
+    onServing: (serving) => {
+      announce(serving, topology, io);
+      logger.info('serving', { ...serving, name: config.name, workers: config.workers });
+    },
+  });
+}
+
+function announce({ clientUrls }: Serving, topology: Topology, io: Io): void {
+  io.out(`switchyard ${version} serves ${clientUrls.join(', ')} from ${describe(topology)}`);
+}
+
+/** Ends the process at anything unforeseen. */
+function endOnBroken(logger: Logger): (error: unknown) => void {
   const broken = (error: unknown) => {
     logger.error('a bug in switchyard was met, the process ends rather than serve wrong data', {
       error,
@@ -184,16 +238,23 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
   };
   process.on('unhandledRejection', broken);
   process.on('uncaughtException', broken);
-  const signaled = stopSignal(logger);
+  return broken;
+}
+
+/** One gateway, until it is to stop. */
+async function runGateway({ config, topology }: Prepared, role: Role, io: Io): Promise<ExitCode> {
+  const { logger, worker } = role;
+  const signaled: Promise<string> = worker === undefined ? stopSignal(logger) : workerStop();
   let gateway: Gateway;
   try {
-    gateway = await start(config, topology, logger, broken);
+    gateway = await start(config, topology, role);
   } catch (error) {
     io.err(`switchyard: ${startFailure(error)}`);
     return error instanceof TlsFileError ? exitCode.usage : exitCode.failed;
   }
   const { clientUrls, metricsUrls } = gateway.server;
-  io.out(`switchyard ${version} serves ${clientUrls.join(', ')} from ${describe(topology)}`);
+  if (worker === undefined) announce({ clientUrls, metricsUrls }, topology, io);
+  else saysServing({ clientUrls, metricsUrls });
   logger.info('serving', { clientUrls, metricsUrls, name: config.name });
   const signal = await signaled;
   logger.info('stopping', { signal });

@@ -16,6 +16,8 @@ export interface HttpOptions {
   readonly logger: Logger;
   /** switchyard's own version. */
   readonly version: string;
+  /** Which of several processes this is, from 1; undefined: the only one. */
+  readonly worker?: number;
   /** True from the moment the server drains. */
   readonly draining: () => boolean;
 }
@@ -70,10 +72,11 @@ function label(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
 }
 
-function metrics({ metrics: rpc, readiness, router, version: own }: HttpOptions): Answer {
+function metrics({ metrics: rpc, readiness, router, version: own, worker }: HttpOptions): Answer {
+  const which = worker === undefined ? '' : `,worker="${worker}"`;
   const lines = [
     ...metricHead('switchyard_build_info', 'gauge', 'The running version; always 1.'),
-    `switchyard_build_info{version="${own}"} 1`,
+    `switchyard_build_info{version="${own}"${which}} 1`,
     ...metricHead('switchyard_store_up', 'gauge', 'Whether the store answered when it was last asked.'),
   ];
   for (const { store, failure } of readiness.latest()) {

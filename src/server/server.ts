@@ -52,6 +52,8 @@ export interface ServerOptions {
   readonly drainTimeoutMs: number;
   /** switchyard's own version. */
   readonly version: string;
+  /** Which of several processes on the same client addresses this is, from 1; undefined: the only one. */
+  readonly worker?: number;
   readonly logger: Logger;
   readonly clock: Clock;
   /** A broken invariant was met in a call: serving on could serve wrong history. */
@@ -136,10 +138,18 @@ interface Bound {
 
 /** Every address, or none: what was bound is released when one cannot be. */
 async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Promise<Bound> {
-  const { router, logger, version } = options;
+  const { router, logger, version, worker } = options;
   const { readiness, metrics, shutdown, tls } = parts;
   const draining = () => shutdown.signal.aborted;
-  const handleHttp = createHttpHandler({ readiness, metrics, router, logger, version, draining });
+  const handleHttp = createHttpHandler({
+    readiness,
+    metrics,
+    router,
+    logger,
+    version,
+    ...(worker === undefined ? {} : { worker }),
+    draining,
+  });
   // grpc-js gets connections that speak HTTP/2 already; TLS is ended by the listener.
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const injectHttp2 = (socket: Socket) => injector.injectConnection(socket);
