@@ -135,7 +135,11 @@ export class CallAdapters {
     return (call, callback) => {
       const started = performance.now();
       const abort = new AbortController();
-      call.on('cancelled', () => abort.abort());
+      let isOver = false;
+      // grpc-js says so after every call; an abort that nobody waits for would cost as much as the rest of the adapter.
+      call.on('cancelled', () => {
+        if (!isOver) abort.abort();
+      });
       this.#callsOpen++;
       let metadata: RawMetadata | undefined;
       const context: CallContext = {
@@ -150,11 +154,13 @@ export class CallAdapters {
         this.#ended();
       };
       const succeed = (response: Buffer) => {
+        isOver = true;
         this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
         callback(null, response);
         done();
       };
       const fail = (error: unknown) => {
+        isOver = true;
         callback(this.#failed(method, error, abort.signal.aborted, started));
         done();
       };
