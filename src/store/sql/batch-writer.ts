@@ -19,7 +19,7 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { isTransient } from './faults.ts';
-import { IndexReader, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
+import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
 import { int64 } from './row.ts';
 import { BatchState, type Change, type Needs } from './state.ts';
 import { padded, queryOf, writeStatements, type Query, type WriteStatements } from './statements.ts';
@@ -162,8 +162,9 @@ export class BatchWriter {
       if (state.isTouched) {
         const steps = this.#scriptOf(state, meta, batch);
         sent.attempt = attempt;
-        await driver.script(steps);
-        return this.#seen(attempt, batch);
+        // What it replaces stays in the log, and is read meanwhile.
+        const [changes] = await Promise.all([this.#complete(attempt.changes), driver.script(steps)]);
+        return this.#seen({ ...attempt, changes }, batch);
       }
       // Nothing guards answers that write nothing.
       const { revision, last } = metaStateOf(await driver.query(this.#statements.selectMeta, []));
@@ -180,7 +181,7 @@ export class BatchWriter {
   }
 
   async #evaluateOverIndex(jobs: readonly Job<unknown>[], before: Revision) {
-    const { driver, dialect, index, wantsEvents } = this.#options;
+    const { driver, dialect, index } = this.#options;
     const statements = this.#statements;
     const query: Query = (statement, params) => driver.query(statement, params);
     const reader = new IndexReader({ query, statements, index, values: this.#values, revision: before });
@@ -194,7 +195,7 @@ export class BatchWriter {
       compactRevision: 0n,
       assumeLeases: true,
     });
-    await state.prefetch(combine(jobs, wantsEvents()));
+    await state.prefetch(combine(jobs, false));
     const outcomes = await evaluate(jobs, state);
     if (index.revision !== before) throw new StaleIndexError();
     return { state, outcomes };
@@ -218,6 +219,25 @@ export class BatchWriter {
     steps.push(...state.take());
     if (statements.notify !== undefined) steps.push({ statement: statements.notify, params: [] });
     return steps;
+  }
+
+  /** `changes` with the values before them, where somebody wants the events; as they are when those cannot be read. */
+  async #complete(changes: readonly Change[] | undefined): Promise<readonly Change[] | undefined> {
+    const { driver, wantsEvents, logger } = this.#options;
+    if (changes === undefined || !wantsEvents()) return changes;
+    const without = changes.flatMap(({ before }) => (before?.value === undefined ? (before ?? []) : []));
+    if (without.length === 0) return changes;
+    const query: Query = (statement, params) => driver.query(statement, params);
+    try {
+      const values = await readValues({ query, statements: this.#statements }, without);
+      return changes.map((change) => {
+        const value = change.before && values.get(change.before);
+        return value === undefined ? change : { ...change, before: { ...change.before!, value } };
+      });
+    } catch (error) {
+      logger.debug('The values before a batch cannot be read; its events come from the log', { error });
+      return changes;
+    }
   }
 
   async #underLock(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written> {

@@ -3,8 +3,8 @@
 // index did not know at the revision it was made for.
 
 import type { KeyValue, Revision } from '../../etcd/types.ts';
-import { bytes, keyValueOf, lostValue } from './row.ts';
-import { padded, type Query, type WriteStatements } from './statements.ts';
+import { bytes, int64, keyValueOf, lostValue } from './row.ts';
+import { padded, pairsMax, type Query, type WriteStatements } from './statements.ts';
 import type { ValueCache } from './value-cache.ts';
 
 /** A live key. The value is loaded only where somebody needs it. */
@@ -72,6 +72,27 @@ export class TableReader implements LiveReader {
     if (rows[0] === undefined) throw lostValue(live);
     return bytes(rows[0], 'value');
   }
+}
+
+/** The values of `pairs` that are in the log, which keeps them whatever is written meanwhile. */
+export async function readValues(
+  { query, statements }: TableReaderOptions,
+  pairs: readonly Live[],
+): Promise<ReadonlyMap<Live, Buffer>> {
+  const found = new Map<string, Buffer>();
+  const idOf = (modRevision: Revision, key: Buffer) => `${modRevision} ${key.toString('latin1')}`;
+  for (let start = 0; start < pairs.length; start += pairsMax) {
+    const part = padded(pairs.slice(start, start + pairsMax));
+    const params = part.flatMap(({ modRevision, key }) => [modRevision, key]);
+    const { rows } = await query(statements.selectValues(part.length), params);
+    for (const row of rows) found.set(idOf(int64(row, 'mod_revision'), bytes(row, 'k')), bytes(row, 'value'));
+  }
+  const values = new Map<Live, Buffer>();
+  for (const pair of pairs) {
+    const value = found.get(idOf(pair.modRevision, pair.key));
+    if (value !== undefined) values.set(pair, value);
+  }
+  return values;
 }
 
 /** The index has moved on, or the tables have, while something was being evaluated against a revision of it. */

@@ -9,7 +9,7 @@ import type { Live, LiveReader } from './live-reader.ts';
 import { int64, keyValueOf } from './row.ts';
 import {
   currentColumns,
-  leasePairsMax,
+  pairsMax,
   logColumns,
   padded,
   rowCounts,
@@ -284,7 +284,7 @@ export class BatchState {
     const attach = attachments.filter(({ attached }) => attached).map(({ lease, key }) => [lease, key]);
     const steps = this.#inserts(attach, 2, (n) => this.#statements.insertLeaseKeys(n));
     const detach = attachments.filter(({ attached }) => !attached).map(({ lease, key }) => [lease, key]);
-    for (const part of slices(detach, leasePairsMax)) {
+    for (const part of slices(detach, pairsMax)) {
       const pairs = padded(part);
       steps.push({ statement: this.#statements.deleteLeasePairs(pairs.length), params: pairs.flat() });
     }

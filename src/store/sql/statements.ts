@@ -29,7 +29,7 @@ export const logColumns = [
 export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'version', 'lease'] as const;
 
 /** SQLite nests no more than 1000 conditions. */
-export const leasePairsMax = 128;
+export const pairsMax = 128;
 
 const leaseKeyColumns = ['lease', 'k'] as const;
 
@@ -56,6 +56,8 @@ export interface WriteStatements {
   selectCurrentValues(n: number): Statement;
   /** mod_revision, k → value. */
   readonly selectValue: Statement;
+  /** mod_revision and k of each of n pairs (padded), `pairsMax` at most → mod_revision, k, value. */
+  selectValues(n: number): Statement;
   /** after (exclusive), end (exclusive; not with `toEnd`) → live keys in order, at most `limit`; with values or without. */
   selectPage(options: {
     readonly isFirst: boolean;
@@ -76,7 +78,7 @@ export interface WriteStatements {
   readonly deleteLease: Statement;
   readonly deleteLeaseKeys: Statement;
   insertLeaseKeys(n: number): Statement;
-  /** lease and k of each of n pairs (padded), `leasePairsMax` at most. */
+  /** lease and k of each of n pairs (padded), `pairsMax` at most. */
   deleteLeasePairs(n: number): Statement;
 }
 
@@ -157,6 +159,10 @@ export function writeStatements(sql: DialectSql): WriteStatements {
       name: 'log.value',
       text: 'SELECT value FROM switchyard_log WHERE mod_revision = ? AND k = ?',
     },
+    selectValues: byCount('log.values', (n) => {
+      const pairs = Array.from({ length: n }, () => '(mod_revision = ? AND k = ?)').join(' OR ');
+      return `SELECT mod_revision, k, value FROM switchyard_log WHERE ${pairs}`;
+    }),
     selectPage({ isFirst, toEnd, values, limit }) {
       const text =
         `${values ? withValue : withoutValue} WHERE c.k ${isFirst ? '>=' : '>'} ?` +
