@@ -241,17 +241,24 @@ export class BatchWriter {
   }
 
   async #underLock(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written> {
-    const { driver, index } = this.#options;
+    const { driver } = this.#options;
     const attempt = await driver.transaction('write', async (session) => {
       sent.attempt = await this.#apply(session, jobs, batch);
       return sent.attempt;
     });
-    const { before, last } = attempt;
-    if (index.revision !== undefined && index.revision !== before) this.#contend();
-    // Somebody has removed a lease without keys; or commits were lost and others have taken their revisions.
-    if (this.#meta?.revision === before && !isSame(this.#meta.last, last))
-      index.distrust('the revision that is known was written by another gateway');
+    this.#compare(attempt);
     return this.#seen(attempt, batch);
+  }
+
+  /** Whether what was found under the lock goes with what was known. */
+  #compare({ before, last }: Attempt): void {
+    const { index } = this.#options;
+    if (index.revision !== undefined && index.revision !== before) this.#contend();
+    if (index.revision !== undefined && index.revision > before)
+      index.distrust('the database has lost commits');
+    // Somebody has removed a lease without keys; or commits were lost and others have taken their revisions.
+    else if (this.#meta?.revision === before && !isSame(this.#meta.last, last))
+      index.distrust('the revision that is known was written by another gateway');
   }
 
   /** Notes what the meta row says after `attempt`. */
