@@ -100,7 +100,7 @@ const budgets: readonly Budget[] = [
   within('count', 'p50', 1),
   within('count-past', 'p50', 1),
   within('delivery-1', 'p99', 5),
-  within('delivery-other', 'p99', 20),
+  within('delivery-other-1', 'p99', 20),
   within('progress', 'p50', 5),
   within('progress-after-write', 'p50', 5),
   {

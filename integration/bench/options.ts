@@ -27,7 +27,7 @@ export const usage = `Usage: npm run bench -- [flags]
   --value-bytes N     size of a value (default 1024)
   --only LIST         of ${targetNames.join(',')}; "none": no target of its own
   --scenarios LIST    of ${scenarios.map(({ name }) => name).join(',')};
-                      a name without its number means all of them (update, get, delivery)
+                      a name without its number means all of them (update, get, delivery, delivery-other)
   --switchyard NAME=DIR[ FLAGS]  each chosen switchyard once more, as TARGET@NAME, from the checkout DIR and with further
                       flags; may be repeated
   --target NAME=URL   a server that runs already, empty or with the keys of an earlier run; a name like postgres@mine

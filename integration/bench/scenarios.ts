@@ -33,6 +33,14 @@ const delivery = (n: number): Scenario => ({
   shown: ['p50', 'p99', 'max'],
 });
 
+const elsewhere = (n: number): Scenario => ({
+  name: `delivery-other-${n}`,
+  command: { do: 'delivery', watchers: n },
+  title: `event after the write's answer, ${watchers(n)} at another gateway`,
+  shown: ['p50', 'p99', 'max'],
+  elsewhere: true,
+});
+
 /** In the order in which they run. */
 export const scenarios: readonly Scenario[] = [
   ...many('update of any key', 'update'),
@@ -77,13 +85,8 @@ export const scenarios: readonly Scenario[] = [
     title: "event after the write's answer, to 1 of 1000 watchers",
     shown: ['p50', 'p99', 'max'],
   },
-  {
-    name: 'delivery-other',
-    command: { do: 'delivery', watchers: 1 },
-    title: "event after the write's answer, 1 watcher at another gateway",
-    shown: ['p50', 'p99', 'max'],
-    elsewhere: true,
-  },
+  elsewhere(1),
+  elsewhere(100),
   {
     name: 'fan-out',
     command: { do: 'fan-out', watchers: 100 },
