@@ -332,3 +332,16 @@ onEach('a revision of thousands of changes is taken in whole', async (t, on) => 
   const { rows } = await on.run('SELECT revision FROM switchyard_meta');
   t.is(follower.index.revision, int64(rows[0]!, 'revision'));
 });
+
+onEach('a revision of more changes than that makes it begin anew', async (t, on) => {
+  await using store = await on.store();
+  await put(store, `${prefix}a`);
+  await using follower = follow(on);
+  await built(follower.index);
+  const revision = await put(store, ...Array.from({ length: 9_000 }, (_, n) => `${prefix}${n}`));
+  t.is(await follower.index.catchUp(), undefined);
+  await built(follower.index);
+  const range = keyRange(Buffer.from(prefix), all.rangeEnd);
+  t.is(follower.index.count(range, revision), 9_001);
+  t.is(follower.index.count(range, revision - 1n), undefined);
+});

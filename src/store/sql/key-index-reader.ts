@@ -12,7 +12,7 @@ import type { Query } from './statements.ts';
 const pageRows = 500;
 const changeRows = 1_000;
 /** Changes of one revision; a larger one is not read. */
-const revisionRowsMax = 16_384;
+const revisionRowsMax = 8_192;
 
 /** A live key. */
 export interface KeyRow {
