@@ -145,14 +145,33 @@ test('a read in flight is cut to what offers have not published', async (t) => {
   start();
   await until(() => clock.sleeping === 1);
   const gate = gateOf(log);
+  log.commit('a');
   feed.hint();
   await until(() => gate.waiting === 1);
-  commitAndOffer('a');
+  gate.go();
+  await until(() => log.reads.length === 1 && gate.waiting === 1);
+  feed.offer({ after: 1n, through: 2n, events: [...log.events] });
   commitAndOffer('b', 'c');
   log.commit("another gateway's");
   gate.end();
   await until(() => feed.applied === 4n);
   t.deepEqual(listener.events, log.events);
+  feed.stop();
+});
+
+test('the log is read only when the counter says that there is something', async (t) => {
+  const { log, clock, feed, start, commitAndOffer } = setUp();
+  start();
+  await until(() => clock.sleeping === 1);
+  commitAndOffer('a');
+  await feed.caughtUp();
+  clock.advance(1000);
+  await until(() => log.revisionReads === 3 && clock.sleeping === 1);
+  t.is(log.reads.length, 0);
+  log.commit("another gateway's");
+  await feed.caughtUp();
+  t.is(feed.applied, log.revision);
+  t.is(log.reads.length, 1);
   feed.stop();
 });
 

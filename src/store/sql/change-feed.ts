@@ -11,14 +11,12 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { invariant, InvariantError } from '../../lib/invariant.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { LogChunk, LogReader } from './log-reader.ts';
+import type { LogReader } from './log-reader.ts';
 
 /** How long the feed rests without a hint, where the database announces commits. */
 const pollWithNotifyMs = 1000;
-/** Where it does not: while another process is writing, and when none has for a while. */
-const pollBusyMs = 10;
-const pollQuietMs = 50;
-const quietAfterMs = 30_000;
+/** Where it does not. What others write is seen that much later, so it is short; a look costs one small statement. */
+const pollMs = 10;
 /** Events read at once. */
 const chunkEventsMax = 1024;
 /** Offers kept while a read closes the gap before them; more are dropped and read from the log. */
@@ -82,6 +80,13 @@ export function createChangeFeed(options: ChangeFeedOptions): ChangeFeed {
   return new LogChangeFeed(options);
 }
 
+/** What a look at the database has found, once it is published. */
+interface Look {
+  readonly revision: Revision;
+  /** There is more to read than was. */
+  readonly hasMore: boolean;
+}
+
 interface Asker {
   /** What must be published first; unknown until a read begun after the question returns. */
   target: Revision | undefined;
@@ -102,8 +107,6 @@ class LogChangeFeed implements ChangeFeed {
   /** While the database's revision is being lifted; what is offered meanwhile is read later. */
   #lifting = false;
   #askers: Asker[] = [];
-  /** When a read last brought commits of others. */
-  #othersAt = Number.NEGATIVE_INFINITY;
   /** Offers that begin above `applied`, oldest first. */
   #offers: FeedBatch[] = [];
 
@@ -168,34 +171,60 @@ class LogChangeFeed implements ChangeFeed {
   }
 
   async #follow(listener: FeedListener, signal: AbortSignal): Promise<void> {
+    let hasMore = false;
     while (!signal.aborted) {
       this.#hinted = false;
       const asking = this.#askers.filter((asker) => asker.target === undefined);
-      const after = this.#applied;
-      let chunk: LogChunk;
+      let look: Look | undefined;
       try {
-        // oxlint-disable-next-line no-await-in-loop -- each read starts where the one before ended
-        chunk = await this.#options.reader.read({ after, eventsMax: chunkEventsMax }, signal);
-        if (chunk.through < after && !signal.aborted) {
-          await this.#lift(after, { listener, signal });
-          continue;
-        }
+        // oxlint-disable-next-line no-await-in-loop -- each look starts where the one before ended
+        look = await this.#look(hasMore, { listener, signal });
       } catch (error) {
         if (signal.aborted) return;
+        hasMore = false;
         await this.#recover(error, { listener, signal });
         continue;
       }
       if (signal.aborted) return;
       if (this.#failing) this.#options.logger.info('The change feed reads the log again');
       this.#failing = false;
+      if (look === undefined) continue;
       this.#backoff.reset();
-      if (chunk.through > this.#applied) this.#othersAt = this.#options.clock.now();
-      this.#advance({ events: chunk.events, after, through: chunk.through }, listener);
       this.#takeOffers(listener);
-      for (const asker of asking) asker.target = chunk.revision;
+      for (const asker of asking) asker.target = look.revision;
       this.#answer();
-      if (chunk.through >= chunk.revision && !this.#hinted) await this.#idle(signal);
+      ({ hasMore } = look);
+      if (!hasMore && !this.#hinted) await this.#idle(signal);
     }
+  }
+
+  /**
+   * Publishes what there is to read, if anything. Mostly there is not: own commits are offered, and who asks for progress mostly
+   * asks for what is published; so the counter is looked at first, unless it is known that there is more. Undefined: look again.
+   */
+  async #look(
+    hasMore: boolean,
+    { listener, signal }: { listener: FeedListener; signal: AbortSignal },
+  ): Promise<Look | undefined> {
+    const { reader } = this.#options;
+    const after = this.#applied;
+    if (!hasMore) {
+      const { revision } = await reader.revisions(signal);
+      if (revision >= after && revision <= this.#applied) return { revision, hasMore: false };
+      if (signal.aborted) return undefined;
+    }
+    const from = this.#applied;
+    const { events, through, revision } = await reader.read(
+      { after: from, eventsMax: chunkEventsMax },
+      signal,
+    );
+    if (signal.aborted) return undefined;
+    if (through < from) {
+      await this.#lift(from, { listener, signal });
+      return undefined;
+    }
+    this.#advance({ events, after: from, through }, listener);
+    return { revision, hasMore: through < revision };
   }
 
   /**
@@ -279,8 +308,6 @@ class LogChangeFeed implements ChangeFeed {
   async #idle(signal: AbortSignal): Promise<void> {
     this.#rest = new AbortController();
     const { clock, driver } = this.#options;
-    const isQuiet = clock.now() - this.#othersAt > quietAfterMs;
-    const pollMs = isQuiet ? pollQuietMs : pollBusyMs;
     // stop() aborts #rest too, so one signal is enough.
     await clock.sleep(driver.listen === undefined ? pollMs : pollWithNotifyMs, this.#rest.signal);
     if (!signal.aborted) this.#rest = undefined;
