@@ -239,6 +239,8 @@ export class CallAdapters {
   }
 }
 
+const takenAtOnce = Promise.resolve();
+
 interface Outgoing {
   readonly message: Buffer;
   readonly taken: () => void;
@@ -276,6 +278,10 @@ class CallStream implements MessageStream {
   }
 
   write(message: Buffer): Promise<void> {
+    if (this.#isOpen() && this.#waiting.length === 0 && !this.#isFull()) {
+      this.#give(message);
+      return takenAtOnce;
+    }
     return new Promise((taken) => {
       this.#waiting.push({ message, taken });
       this.#send();
@@ -289,20 +295,28 @@ class CallStream implements MessageStream {
 
   #send(): void {
     for (;;) {
-      const over = this.#closed || this.#signal.aborted;
-      if (!over && (this.#full || this.#bytesUnderWay >= bytesUnderWayMax)) return;
+      const isOpen = this.#isOpen();
+      if (isOpen && this.#isFull()) return;
       const next = this.#waiting.shift();
       if (next === undefined) return;
-      if (!over) this.#give(next.message);
+      if (isOpen) this.#give(next.message);
       next.taken();
     }
+  }
+
+  #isOpen(): boolean {
+    return !this.#closed && !this.#signal.aborted;
+  }
+
+  #isFull(): boolean {
+    return this.#full || this.#bytesUnderWay >= bytesUnderWayMax;
   }
 
   #give(message: Buffer): void {
     this.#bytesUnderWay += message.length;
     const more = this.#call.write(message, () => {
       this.#bytesUnderWay -= message.length;
-      this.#send();
+      if (this.#waiting.length > 0) this.#send();
     });
     if (!more) this.#full = true;
   }

@@ -10,13 +10,10 @@ function setUp() {
   const pace = new StreamPace();
   const holders: string[] = [];
   const ask = (name: string, store: Store, from: 'memory' | 'history') => {
-    const back = pace
-      .of(store)
-      .turn(from)
-      .then((release) => {
-        holders.push(name);
-        return release;
-      });
+    const back = Promise.resolve(pace.of(store).turn(from)).then((release) => {
+      holders.push(name);
+      return release;
+    });
     return async () => (await back)();
   };
   return { holders, ask };

@@ -15,9 +15,15 @@ class Turns {
     this.#free = max;
   }
 
-  async take(): Promise<() => void> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  take(): (() => void) | Promise<() => void> {
+    if (this.#free > 0) {
+      this.#free--;
+      return this.#taken();
+    }
+    return new Promise<void>((resolve) => this.#waiting.push(resolve)).then(() => this.#taken());
+  }
+
+  #taken(): () => void {
     let isBack = false;
     return () => {
       if (isBack) return;

@@ -1,21 +1,13 @@
 // One watch of a client on a store of ours: pulls batches, frames them as etcd does and writes them to the stream. A slow
 // client stops the pulling, so that nothing piles up here; the store lets the watch fall behind and catch up.
 
-import { encodeEvent, encodeWatchResponse, type EncodedEvent } from '../etcd/codec/watch.ts';
+import { encodeWatchResponse } from '../etcd/codec/watch.ts';
 import { EtcdError } from '../etcd/errors.ts';
-import type { Event, ResponseHeader, Revision, WatchCreateRequest, WatchId } from '../etcd/types.ts';
+import type { ResponseHeader, Revision, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
+import { encoded, sharedAnswer } from './watch-answers.ts';
 import { fragments } from './watch-fragments.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
-
-/** An event goes out in the same bytes to every watch that got the same event object. */
-const encodedEvents = new WeakMap<Event, EncodedEvent>();
-
-function encoded(event: Event): EncodedEvent {
-  let bytes = encodedEvents.get(event);
-  if (bytes === undefined) encodedEvents.set(event, (bytes = encodeEvent(event)));
-  return bytes;
-}
 
 /** A question for progress that is answered when all watches it was put to have answered. */
 export interface Round {
@@ -130,19 +122,15 @@ export class SqlWatch {
     return true;
   }
 
-  async #deliver({ events, revision }: WatchBatch): Promise<void> {
-    const { request, outlet } = this.#options;
-    const all = events.map(encoded);
-    const answer = { header: this.#headerAt(revision), watchId: this.id };
-    const messages = request.fragment
-      ? fragments(answer, all)
-      : [encodeWatchResponse({ ...answer, events: all })];
+  #deliver(batch: WatchBatch): Promise<unknown> {
+    const { header, request, outlet } = this.#options;
     this.#sentSinceTick = true;
-    // Given without a pause in between: clients put the fragments of one answer together and lose what comes among them.
-    const written = messages.map((message) => outlet.write(message));
     // The stream keeps its order, so from here on a mark of this revision comes after the events.
-    this.#advance(revision);
-    await Promise.all(written);
+    this.#advance(batch.revision);
+    if (!request.fragment) return outlet.write(sharedAnswer(batch, header, this.id));
+    const answer = { header: this.#headerAt(batch.revision), watchId: this.id };
+    // Given without a pause in between: clients put the fragments of one answer together and lose what comes among them.
+    return Promise.all(fragments(answer, batch.events.map(encoded)).map((message) => outlet.write(message)));
   }
 
   async #marked({ revision }: WatchBatch): Promise<void> {

@@ -66,8 +66,8 @@ export interface WatchBatch {
  * given. What is taken from memory and what is read from history wait apart, so that a slow read holds nobody else up.
  */
 export interface WatchPace {
-  /** Resolves with what gives the turn back. */
-  turn(from: 'memory' | 'history'): Promise<() => void>;
+  /** Gives what gives the turn back: at once, where nobody else has it. */
+  turn(from: 'memory' | 'history'): (() => void) | Promise<() => void>;
 }
 
 /**

@@ -148,6 +148,17 @@ export function encodeEvent(event: Event): EncodedEvent {
   return writer.finish();
 }
 
+/** The header as it stands in front of an answer; to be encoded once for all answers with it. */
+export function encodeWatchHead(header: ResponseHeader): Buffer {
+  return encode(header, (writer) => writer.message(1, header, writeHeader));
+}
+
+/** An answer with events and nothing else, of parts already encoded: equal to that of `encodeWatchResponse`. */
+export function joinWatchEvents(head: Buffer, watchId: WatchId, events: readonly EncodedEvent[]): Buffer {
+  if (watchId === 0n) return Buffer.concat([head, ...events]);
+  return Buffer.concat([head, encode(watchId, (writer) => writer.int64(watchIdField, watchId)), ...events]);
+}
+
 /** The answer with events already encoded; costs one copy of them. */
 export function encodeWatchResponse(response: WatchResponseParts): Buffer {
   const writer = new WireWriter(responseOverheadBytes);

@@ -10,10 +10,12 @@ import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import type { Watch, WatchPace } from '../store.ts';
 import type { ChangeFeed, FeedBatch, FeedListener } from './change-feed.ts';
-import { eventBytes, EventRing } from './event-ring.ts';
+import { EventRing } from './event-ring.ts';
 import { InterestIndex, type Interest } from './interest-index.ts';
 import { createShared, createSlots } from './limits.ts';
 import type { LogQuery, LogReader, Revisions } from './log-reader.ts';
+import { Publication } from './publication.ts';
+import { Wakes } from './wakes.ts';
 import { Watcher, type WatcherHost } from './watcher.ts';
 
 const ringEventsMax = 16_384;
@@ -57,11 +59,12 @@ export function createWatchHub(options: WatchHubOptions): WatchHub {
 }
 
 /** For a consumer that has nothing to share. */
-const atOnce: WatchPace = { turn: () => Promise.resolve(() => undefined) };
+const atOnce: WatchPace = { turn: () => () => undefined };
 
 class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   readonly clock: Clock;
   readonly ring: EventRing;
+  readonly wakes: Wakes;
   readonly #feed: ChangeFeed;
   readonly #reader: LogReader;
   readonly #logger: Logger;
@@ -70,6 +73,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   readonly #watchers = new Map<Watcher, () => void>();
   readonly #index = new InterestIndex<Watcher>();
   readonly #stripped = new WeakMap<Event, Event>();
+  readonly #strip = (event: Event) => this.withoutPrevKv(event);
   /** Have something queued; those whose oldest event came first are first. */
   readonly #holding = new Set<Watcher>();
   /** Asked for progress, and the question has not gone to the feed yet. */
@@ -82,6 +86,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   constructor(options: WatchHubOptions) {
     this.clock = options.clock;
     this.ring = new EventRing(options.ring ?? { eventsMax: ringEventsMax, bytesMax: ringBytesMax });
+    this.wakes = new Wakes(options.clock);
     this.#feed = options.feed;
     this.#reader = options.reader;
     this.#logger = options.logger;
@@ -152,11 +157,11 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       });
     }
     for (const [interest, events] of due) {
-      let bytes = 0;
-      for (const event of events) bytes += eventBytes(event);
-      const publication = { events, bytes, after: batch.after, through: batch.through };
+      const { after, through } = batch;
+      const publication = new Publication({ events, after, through, withoutPrevKv: this.#strip });
       for (const watcher of interest.members) watcher.offer(publication);
     }
+    this.wakes.flush();
   }
 
   compacted(compactRevision: Revision): void {

@@ -14,6 +14,8 @@ import { InvariantError } from '../../lib/invariant.ts';
 import type { Watch, WatchBatch, WatchPace } from '../store.ts';
 import type { EventRing } from './event-ring.ts';
 import type { LogQuery } from './log-reader.ts';
+import { batchOf, joined, type Publication } from './publication.ts';
+import type { Wakes } from './wakes.ts';
 
 /** A consumer that leaves more than this untaken falls behind; a single batch may be larger. */
 const queueEventsMax = 1024;
@@ -26,19 +28,11 @@ const retryMaxMs = 2000;
 
 export type WatcherState = 'synced' | 'behind' | 'ended';
 
-/** Events of one publication that are in the range of some watchers; shared by them, never changed. */
-export interface Publication {
-  readonly events: readonly Event[];
-  /** Size of the events, about. */
-  readonly bytes: number;
-  readonly after: Revision;
-  readonly through: Revision;
-}
-
 /** What a watcher needs of its hub. */
 export interface WatcherHost {
   readonly clock: Clock;
   readonly ring: EventRing;
+  readonly wakes: Wakes;
   /** What the feed has published. */
   readonly applied: Revision;
   history(
@@ -131,16 +125,16 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   /** The feed has published what a mark was asked for: it is due after the events. */
   mark(): void {
     this.#markDue = true;
-    this.#signal();
+    this.wake();
   }
 
   /** Queues what is due of a publication, when synced; what does not fit puts the watcher behind. */
   offer(publication: Publication): void {
     if (this.#state !== 'synced') return;
-    const events = this.#select(publication.events);
-    if (events.length === 0) return;
+    const batch = this.#batchOf(publication);
+    if (batch === undefined) return;
     const isFull =
-      this.#queuedEvents + events.length > queueEventsMax ||
+      this.#queuedEvents + batch.events.length > queueEventsMax ||
       this.#queuedBytes + publication.bytes > queueBytesMax;
     const after = publication.after > this.#position ? publication.after : this.#position;
     if (isFull && this.#queue.length > 0) {
@@ -152,11 +146,10 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
       this.#queuedAfter = after;
       this.#host.holds(this);
     }
-    // As etcd does for a watch that is up to date, not the end of the publication: others may have written the rest.
-    this.#queue.push({ events, revision: events.at(-1)!.kv.modRevision });
-    this.#queuedEvents += events.length;
+    this.#queue.push(batch);
+    this.#queuedEvents += batch.events.length;
     this.#queuedBytes += publication.bytes;
-    this.#signal();
+    if (this.#wake !== undefined) this.#host.wakes.add(this);
   }
 
   /** Leaves what is queued to history when it reaches back to `floor`, which memory no longer does. False: it does not. */
@@ -179,7 +172,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     if (failure?.reason !== 'compacted') this.#clear();
     this.#reading?.abort();
     this.#host.leave(this);
-    this.#signal();
+    this.wake();
   }
 
   /** For one caller at a time. */
@@ -187,7 +180,8 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#giveBack();
     for (;;) {
       if (this.#queue.length > 0) {
-        this.#endTurn = await this.#pace.turn('memory');
+        const turn = this.#pace.turn('memory');
+        this.#endTurn = turn instanceof Promise ? await turn : turn;
         const batch = this.#take();
         if (batch !== undefined) return { done: false, value: batch };
         this.#giveBack();
@@ -227,7 +221,8 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#endTurn = undefined;
   }
 
-  #signal(): void {
+  /** Its consumer, if it waits, looks again. */
+  wake(): void {
     const wake = this.#wake;
     this.#wake = undefined;
     wake?.();
@@ -237,8 +232,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   #take(): WatchBatch | undefined {
     const queue = this.#queue;
     this.#clear();
-    if (queue.length <= 1) return queue[0];
-    return { events: queue.flatMap((batch) => batch.events), revision: queue.at(-1)!.revision };
+    return queue.length === 0 ? undefined : joined(queue);
   }
 
   #clear(): void {
@@ -290,6 +284,16 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     } finally {
       this.#reading = undefined;
     }
+  }
+
+  /** What is due of a publication; shared with others where nothing is this watch's own. */
+  #batchOf(publication: Publication): WatchBatch | undefined {
+    const { filters, prevKv } = this.#request;
+    const first = publication.events[0]!.kv.modRevision;
+    if (filters.length === 0 && first >= this.#firstRevision && first > this.#compactRevision)
+      return prevKv ? publication.whole : publication.plain;
+    const events = this.#select(publication.events);
+    return events.length === 0 ? undefined : batchOf(events);
   }
 
   /** The events that this watch asked for, as it asked for them; the same array when that is all of them. */

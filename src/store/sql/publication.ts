@@ -1,0 +1,72 @@
+// Events of one publication of the feed, for the watchers of one range. The batches that watchers make of them are shared by all
+// that want the same, as the same objects, so that whoever encodes them can do it once. Used by the watch hub and its watchers.
+
+import type { Event, Revision } from '../../etcd/types.ts';
+import type { WatchBatch } from '../store.ts';
+import { eventBytes } from './event-ring.ts';
+
+/** Never empty, never changed. */
+export class Publication {
+  readonly events: readonly Event[];
+  readonly after: Revision;
+  readonly through: Revision;
+  /** With previous values. */
+  readonly whole: WatchBatch;
+  readonly #withoutPrevKv: (event: Event) => Event;
+  #bytes = 0;
+  #plain: WatchBatch | undefined;
+
+  constructor(options: {
+    readonly events: readonly Event[];
+    readonly after: Revision;
+    readonly through: Revision;
+    readonly withoutPrevKv: (event: Event) => Event;
+  }) {
+    this.events = options.events;
+    this.after = options.after;
+    this.through = options.through;
+    this.whole = batchOf(options.events);
+    this.#withoutPrevKv = options.withoutPrevKv;
+    for (const event of options.events) this.#bytes += eventBytes(event);
+  }
+
+  /** Size of the events, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Without previous values. */
+  get plain(): WatchBatch {
+    return (this.#plain ??= batchOf(this.events.map(this.#withoutPrevKv)));
+  }
+}
+
+/** Some events of a publication. As etcd does for a watch that is up to date, not the end of it: others may have written the rest. */
+export function batchOf(events: readonly Event[]): WatchBatch {
+  return { events, revision: events.at(-1)!.kv.modRevision };
+}
+
+interface Join {
+  readonly last: WatchBatch;
+  readonly length: number;
+  readonly batch: WatchBatch;
+}
+
+/** By the first of those joined: the latest join. */
+const joins = new WeakMap<WatchBatch, Join>();
+
+/**
+ * One batch of several that follow each other; the same object for the same batches. What is shared between watchers of one
+ * range comes to each of them without a gap, so the first, the last and their number tell which they are.
+ */
+export function joined(batches: readonly WatchBatch[]): WatchBatch {
+  const [first] = batches;
+  const last = batches.at(-1)!;
+  if (first === undefined || first === last) return last;
+  const { length } = batches;
+  const before = joins.get(first);
+  if (before?.last === last && before.length === length) return before.batch;
+  const batch = { events: batches.flatMap(({ events }) => events), revision: last.revision };
+  joins.set(first, { last, length, batch });
+  return batch;
+}
