@@ -4,10 +4,11 @@
 
 import type { Clock } from '../../lib/clock.ts';
 
-/** The longest an event is held back. */
-const restMaxMs = 3;
-/** A round that took no longer than this is followed by the next at once. */
-const cheapMs = 0.5;
+/** The longest an event is held back, and how long for each watcher that was told: a few are told at once, whatever it took. */
+const restMaxMs = 25;
+const restMsPerWatcher = 0.05;
+/** A shorter rest is none. */
+const restMsMin = 0.5;
 
 export interface Waking {
   wake(): void;
@@ -48,11 +49,12 @@ export class Wakes {
     this.#due = new Set();
     const began = this.#clock.now();
     for (const waking of due) waking.wake();
+    const woken = due.size;
     // By then those who were woken have taken what was queued and given it to their streams, and the streams to the network.
     setImmediate(() => {
       const now = this.#clock.now();
-      const tookMs = now - began;
-      this.#notBefore = tookMs > cheapMs ? now + Math.min(tookMs, restMaxMs) : now;
+      const restMs = Math.min(now - began, woken * restMsPerWatcher, restMaxMs);
+      this.#notBefore = restMs < restMsMin ? now : now + restMs;
     });
   }
 }
