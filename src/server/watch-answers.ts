@@ -1,19 +1,10 @@
 // The bytes of answers with events, put together once for all watches that get the same: the store hands the same batch to
 // every watch that wants the same of it.
 
-import { encodeEvent, encodeWatchHead, joinWatchEvents, type EncodedEvent } from '../etcd/codec/watch.ts';
-import type { Event, ResponseHeader, WatchId } from '../etcd/types.ts';
+import { frameOf } from '../etcd/codec/framed-event.ts';
+import { encodeWatchHead, joinWatchEvents, type EncodedEvent } from '../etcd/codec/watch.ts';
+import type { ResponseHeader, WatchId } from '../etcd/types.ts';
 import type { WatchBatch } from '../store/store.ts';
-
-/** An event goes out in the same bytes to every watch that got the same event object. */
-const encodedEvents = new WeakMap<Event, EncodedEvent>();
-
-/** The event as it stands in an answer. */
-export function encoded(event: Event): EncodedEvent {
-  let bytes = encodedEvents.get(event);
-  if (bytes === undefined) encodedEvents.set(event, (bytes = encodeEvent(event)));
-  return bytes;
-}
 
 /** The latest answer made of a batch: the next watch mostly has the same ids, and always the same events. */
 interface Answer {
@@ -35,7 +26,7 @@ export function sharedAnswer(batch: WatchBatch, template: ResponseHeader, watchI
     before !== undefined && isSameHead
       ? before.head
       : encodeWatchHead({ ...template, revision: batch.revision });
-  const events = before?.events ?? batch.events.map(encoded);
+  const events = before?.events ?? batch.events.map(frameOf);
   const message = joinWatchEvents(head, watchId, events);
   answers.set(batch, { template, watchId, head, events, message });
   return message;

@@ -1,11 +1,12 @@
 // One watch of a client on a store of ours: pulls batches, frames them as etcd does and writes them to the stream. A slow
 // client stops the pulling, so that nothing piles up here; the store lets the watch fall behind and catch up.
 
+import { frameOf } from '../etcd/codec/framed-event.ts';
 import { encodeWatchResponse } from '../etcd/codec/watch.ts';
 import { EtcdError } from '../etcd/errors.ts';
 import type { ResponseHeader, Revision, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import type { Store, Watch, WatchBatch } from '../store/store.ts';
-import { encoded, sharedAnswer } from './watch-answers.ts';
+import { sharedAnswer } from './watch-answers.ts';
 import { fragments } from './watch-fragments.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
 
@@ -130,7 +131,7 @@ export class SqlWatch {
     if (!request.fragment) return outlet.write(sharedAnswer(batch, header, this.id));
     const answer = { header: this.#headerAt(batch.revision), watchId: this.id };
     // Given without a pause in between: clients put the fragments of one answer together and lose what comes among them.
-    return Promise.all(fragments(answer, batch.events.map(encoded)).map((message) => outlet.write(message)));
+    return Promise.all(fragments(answer, batch.events.map(frameOf)).map((message) => outlet.write(message)));
   }
 
   async #marked({ revision }: WatchBatch): Promise<void> {

@@ -1,7 +1,6 @@
 // Watchers that want the same get the same objects.
 
 import test from 'ava';
-import type { Event } from '../../etcd/types.ts';
 import { batchOf, joined, Publication } from './publication.ts';
 import { FakeLog } from './watch-fakes.ts';
 
@@ -9,8 +8,7 @@ function publicationOf(log: FakeLog, ...keys: readonly string[]) {
   const after = log.revision;
   const through = log.commit(...keys);
   const events = log.events.filter(({ kv }) => kv.modRevision > after);
-  const withoutPrevKv = ({ type, kv }: Event): Event => ({ type, kv });
-  return new Publication({ events, after, through, withoutPrevKv });
+  return new Publication(events, { after, through });
 }
 
 test('a publication is one batch with previous values and one without, each made once', (t) => {

@@ -12,22 +12,18 @@ export class Publication {
   readonly through: Revision;
   /** With previous values. */
   readonly whole: WatchBatch;
-  readonly #withoutPrevKv: (event: Event) => Event;
-  #bytes = 0;
+  readonly #bytes: number;
   #plain: WatchBatch | undefined;
 
-  constructor(options: {
-    readonly events: readonly Event[];
-    readonly after: Revision;
-    readonly through: Revision;
-    readonly withoutPrevKv: (event: Event) => Event;
-  }) {
-    this.events = options.events;
-    this.after = options.after;
-    this.through = options.through;
-    this.whole = batchOf(options.events);
-    this.#withoutPrevKv = options.withoutPrevKv;
-    for (const event of options.events) this.#bytes += eventBytes(event);
+  constructor(
+    events: readonly Event[],
+    { after, through }: { readonly after: Revision; readonly through: Revision },
+  ) {
+    this.events = events;
+    this.after = after;
+    this.through = through;
+    this.whole = batchOf(events);
+    this.#bytes = events.reduce((sum, event) => sum + eventBytes(event), 0);
   }
 
   /** Size of the events, about. */
@@ -37,8 +33,13 @@ export class Publication {
 
   /** Without previous values. */
   get plain(): WatchBatch {
-    return (this.#plain ??= batchOf(this.events.map(this.#withoutPrevKv)));
+    return (this.#plain ??= batchOf(this.events.map(withoutPrevKv)));
   }
+}
+
+/** The event as a watch gets it that asked for no previous values. */
+export function withoutPrevKv({ type, kv }: Event): Event {
+  return { type, kv };
 }
 
 /** Some events of a publication. As etcd does for a watch that is up to date, not the end of it: others may have written the rest. */

@@ -3,6 +3,7 @@
 // reconnect find recent history in the ring. Invariant: the ring, the feed's `applied` and the watchers' states change
 // together, in synchronous steps.
 
+import { frameEvents } from '../../etcd/codec/framed-event.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import { keyRange } from '../../etcd/range.ts';
 import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
@@ -72,8 +73,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   readonly #slots = createSlots(historyReadsMax);
   readonly #watchers = new Map<Watcher, () => void>();
   readonly #index = new InterestIndex<Watcher>();
-  readonly #stripped = new WeakMap<Event, Event>();
-  readonly #strip = (event: Event) => this.withoutPrevKv(event);
   /** Have something queued; those whose oldest event came first are first. */
   readonly #holding = new Set<Watcher>();
   /** Asked for progress, and the question has not gone to the feed yet. */
@@ -147,9 +146,10 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   publish(batch: FeedBatch): void {
     // What is queued lives in the ring too; what has left the ring is not kept for those who have not taken it since.
     for (const watcher of this.#holding) if (!watcher.letGo(this.ring.floor)) break;
-    this.ring.append(batch.events, batch.through);
+    const framed = frameEvents(batch.events);
+    this.ring.append(framed, batch.through);
     const due = new Map<Interest<Watcher>, Event[]>();
-    for (const event of batch.events) {
+    for (const event of framed) {
       this.#index.match(event.kv.key, (interest) => {
         const events = due.get(interest);
         if (events === undefined) due.set(interest, [event]);
@@ -158,7 +158,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     }
     for (const [interest, events] of due) {
       const { after, through } = batch;
-      const publication = new Publication({ events, after, through, withoutPrevKv: this.#strip });
+      const publication = new Publication(events, { after, through });
       for (const watcher of interest.members) watcher.offer(publication);
     }
     this.wakes.flush();
@@ -183,16 +183,6 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   historyFailed(error: unknown): void {
     if (!this.#historyFailing) this.#logger.warn('Watchers cannot catch up from the log', { error });
     this.#historyFailing = true;
-  }
-
-  withoutPrevKv(event: Event): Event {
-    if (event.prevKv === undefined) return event;
-    let stripped = this.#stripped.get(event);
-    if (stripped === undefined) {
-      stripped = { type: event.type, kv: event.kv };
-      this.#stripped.set(event, stripped);
-    }
-    return stripped;
   }
 
   holds(watcher: Watcher): void {

@@ -14,7 +14,7 @@ import { InvariantError } from '../../lib/invariant.ts';
 import type { Watch, WatchBatch, WatchPace } from '../store.ts';
 import type { EventRing } from './event-ring.ts';
 import type { LogQuery } from './log-reader.ts';
-import { batchOf, joined, type Publication } from './publication.ts';
+import { batchOf, joined, withoutPrevKv, type Publication } from './publication.ts';
 import type { Wakes } from './wakes.ts';
 
 /** A consumer that leaves more than this untaken falls behind; a single batch may be larger. */
@@ -39,8 +39,6 @@ export interface WatcherHost {
     query: LogQuery,
     signal: AbortSignal,
   ): Promise<{ readonly events: readonly Event[]; readonly through: Revision }>;
-  /** The same event without prevKv; always the same object for the same event. */
-  withoutPrevKv(event: Event): Event;
   askProgress(watcher: Watcher): void;
   /** The watcher's queue is no longer empty. */
   holds(watcher: Watcher): void;
@@ -305,9 +303,9 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
       due = due.filter((event) => event.kv.modRevision >= this.#firstRevision);
     }
     if (filters.length > 0) due = due.filter((event) => !filters.includes(`no${event.type}`));
-    if (!prevKv) return due.map((event) => this.#host.withoutPrevKv(event));
+    if (!prevKv) return due.map(withoutPrevKv);
     const isOldest = (event: Event) => event.kv.modRevision <= this.#compactRevision;
     if (first === undefined || !isOldest(first)) return due;
-    return due.map((event) => (isOldest(event) ? this.#host.withoutPrevKv(event) : event));
+    return due.map((event) => (isOldest(event) ? withoutPrevKv(event) : event));
   }
 }
