@@ -175,6 +175,28 @@ test('the log is read only when the counter says that there is something', async
   feed.stop();
 });
 
+test('while others write the feed looks more often', async (t) => {
+  const { log, clock, listener, feed, start } = setUp();
+  start();
+  const looksIn = async (ms: number) => {
+    await until(() => clock.sleeping === 1);
+    const before = log.revisionReads;
+    clock.advance(ms);
+    await turn();
+    await until(() => clock.sleeping === 1);
+    return log.revisionReads - before;
+  };
+  t.is(await looksIn(5), 0);
+  t.is(await looksIn(10), 1);
+  log.commit("another gateway's");
+  t.is(await looksIn(15), 1);
+  t.is(listener.events.length, 1);
+  t.is(await looksIn(5), 1);
+  await looksIn(31_000);
+  t.is(await looksIn(5), 0);
+  feed.stop();
+});
+
 test('an offer that the feed has read already is dropped', async (t) => {
   const { log, listener, feed, start } = setUp();
   start();

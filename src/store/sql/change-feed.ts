@@ -15,8 +15,10 @@ import type { LogReader } from './log-reader.ts';
 
 /** How long the feed rests without a hint, where the database announces commits. */
 const pollWithNotifyMs = 1000;
-/** Where it does not. What others write is seen that much later, so it is short; a look costs one small statement. */
-const pollMs = 10;
+/** Where it does not: while another process is writing, and when none has for a while. What others write is seen that much later. */
+const pollBusyMs = 5;
+const pollQuietMs = 15;
+const quietAfterMs = 30_000;
 /** Events read at once. */
 const chunkEventsMax = 1024;
 /** Offers kept while a read closes the gap before them; more are dropped and read from the log. */
@@ -107,6 +109,8 @@ class LogChangeFeed implements ChangeFeed {
   /** While the database's revision is being lifted; what is offered meanwhile is read later. */
   #lifting = false;
   #askers: Asker[] = [];
+  /** When a read last brought commits of others. */
+  #othersAt = Number.NEGATIVE_INFINITY;
   /** Offers that begin above `applied`, oldest first. */
   #offers: FeedBatch[] = [];
 
@@ -223,6 +227,7 @@ class LogChangeFeed implements ChangeFeed {
       await this.#lift(from, { listener, signal });
       return undefined;
     }
+    if (through > this.#applied) this.#othersAt = this.#options.clock.now();
     this.#advance({ events, after: from, through }, listener);
     return { revision, hasMore: through < revision };
   }
@@ -308,6 +313,8 @@ class LogChangeFeed implements ChangeFeed {
   async #idle(signal: AbortSignal): Promise<void> {
     this.#rest = new AbortController();
     const { clock, driver } = this.#options;
+    const isQuiet = clock.now() - this.#othersAt > quietAfterMs;
+    const pollMs = isQuiet ? pollQuietMs : pollBusyMs;
     // stop() aborts #rest too, so one signal is enough.
     await clock.sleep(driver.listen === undefined ? pollMs : pollWithNotifyMs, this.#rest.signal);
     if (!signal.aborted) this.#rest = undefined;
