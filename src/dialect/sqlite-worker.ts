@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
+import { packRows } from './sqlite-rows.ts';
 import type { Answer, Request, WireValue, WorkerSettings } from './sqlite.ts';
 
 /** Prepared statements kept; the least recently used goes first. */
@@ -70,24 +71,24 @@ function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
   const { id } = request;
   if (request.kind === 'open') {
     database ??= open();
-    return { id, ok: true, columns: [], rows: [], affected: 0 };
+    return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };
   }
   if (request.kind === 'control') {
     database ??= open();
     database.exec(request.text);
-    return { id, ok: true, columns: [], rows: [], affected: 0 };
+    return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };
   }
   if (request.kind === 'script') {
     script(request);
-    return { id, ok: true, columns: [], rows: [], affected: 0 };
+    return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };
   }
   const { statement, columns } = prepare(request.text);
   if (columns.length === 0) {
     const { changes } = statement.run(...request.params);
-    return { id, ok: true, columns, rows: [], affected: Number(changes) };
+    return { id, ok: true, columns, packed: packRows([]), affected: Number(changes) };
   }
   const rows = statement.all(...request.params) as unknown as WireValue[][];
-  return { id, ok: true, columns, rows, affected: 0 };
+  return { id, ok: true, columns, packed: packRows(rows), affected: 0 };
 }
 
 function fail(id: number, error: unknown): Answer {
@@ -108,5 +109,6 @@ port.on('message', (request: Request) => {
   } catch (error) {
     reply = fail(request.id, error);
   }
-  return port.postMessage(reply);
+  // The block changes hands: nothing of it is copied.
+  return port.postMessage(reply, reply.ok ? [reply.packed.buffer] : []);
 });

@@ -9,7 +9,6 @@ import {
   type DialectSql,
   type DriverOptions,
   type QueryResult,
-  type Row,
   type SqlFaultKind,
   type SqlValue,
   type Step,
@@ -17,6 +16,7 @@ import {
 import { onConflict } from './on-conflict.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
 import { makeFolder } from '../lib/folder.ts';
+import { unpackRows } from './sqlite-rows.ts';
 import { refuse } from './url.ts';
 
 // SQL
@@ -84,7 +84,8 @@ export type Answer =
       readonly id: number;
       readonly ok: true;
       readonly columns: readonly string[];
-      readonly rows: readonly (readonly WireValue[])[];
+      /** See sqlite-rows.ts. */
+      readonly packed: Uint8Array<ArrayBuffer>;
       readonly affected: number;
     }
   | {
@@ -116,16 +117,6 @@ function toWire(value: SqlValue): WireValue {
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value);
   if (!Buffer.isBuffer(value)) return value;
   return value.byteLength === value.buffer.byteLength ? value : new Uint8Array(value);
-}
-
-function fromWire(value: WireValue): SqlValue {
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
-}
-
-function toRow(columns: readonly string[], values: readonly WireValue[]): Row {
-  const row: Record<string, SqlValue> = {};
-  for (const [index, column] of columns.entries()) row[column] = fromWire(values[index] ?? null);
-  return row;
 }
 
 // Connection
@@ -166,8 +157,8 @@ class SqliteConnection implements Connection {
 
   async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
     const wire = params.map(toWire);
-    const { columns, rows, affected } = await this.#ask((id) => ({ id, kind: 'run', text, params: wire }));
-    return { rows: rows.map((values) => toRow(columns, values)), affected };
+    const { columns, packed, affected } = await this.#ask((id) => ({ id, kind: 'run', text, params: wire }));
+    return { rows: unpackRows(columns, packed), affected };
   }
 
   async control(text: string): Promise<void> {

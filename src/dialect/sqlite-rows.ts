@@ -1,0 +1,86 @@
+// Rows on their way between the threads of SQLite: packed into one block of bytes that changes hands, for a clone of every
+// value costs more than SQLite does. Used by sqlite.ts and sqlite-worker.ts. A row is its length, then for each column a
+// tag and what it takes; numbers are little-endian.
+
+import type { Row, SqlValue } from './dialect.ts';
+import type { WireValue } from './sqlite.ts';
+
+const tag = { null: 0, int64: 1, double: 2, text: 3, bytes: 4 } as const;
+const lengthBytes = 4;
+const numberBytes = 8;
+
+/** Bytes of a column, its tag included. */
+function sizeOf(value: WireValue): number {
+  if (value === null) return 1;
+  if (typeof value === 'bigint' || typeof value === 'number') return 1 + numberBytes;
+  const length = typeof value === 'string' ? Buffer.byteLength(value) : value.byteLength;
+  return 1 + lengthBytes + length;
+}
+
+function pack(into: Buffer, start: number, value: WireValue): number {
+  const at = start + 1;
+  if (value === null) {
+    into[start] = tag.null;
+    return at;
+  }
+  if (typeof value === 'bigint') {
+    into[start] = tag.int64;
+    return into.writeBigInt64LE(value, at);
+  }
+  if (typeof value === 'number') {
+    into[start] = tag.double;
+    return into.writeDoubleLE(value, at);
+  }
+  if (typeof value === 'string') {
+    into[start] = tag.text;
+    const length = into.write(value, at + lengthBytes);
+    return into.writeUInt32LE(length, at) + length;
+  }
+  into[start] = tag.bytes;
+  into.set(value, into.writeUInt32LE(value.byteLength, at));
+  return at + lengthBytes + value.byteLength;
+}
+
+/** Rows of one result. The block is all of its memory, so that it can change hands. */
+export function packRows(rows: readonly (readonly WireValue[])[]): Uint8Array<ArrayBuffer> {
+  const sizes = rows.map((row) => row.reduce<number>((sum, value) => sum + sizeOf(value), 0));
+  const size = sizes.reduce((sum, each) => sum + lengthBytes + each, 0);
+  const block = new Uint8Array(size);
+  const into = Buffer.from(block.buffer);
+  let at = 0;
+  for (const [index, row] of rows.entries()) {
+    at = into.writeUInt32LE(sizes[index]!, at);
+    for (const value of row) at = pack(into, at, value);
+  }
+  return block;
+}
+
+/** What `packRows` has packed, as rows that share no memory. */
+export function unpackRows(columns: readonly string[], block: Uint8Array): Row[] {
+  const from = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+  const rows: Row[] = [];
+  for (let at = 0; at < from.length;) {
+    const start = at + lengthBytes;
+    at = start + from.readUInt32LE(at);
+    rows.push(unpackRow(columns, Buffer.from(from.subarray(start, at))));
+  }
+  return rows;
+}
+
+function unpackRow(columns: readonly string[], body: Buffer): Row {
+  const row: Record<string, SqlValue> = {};
+  let at = 0;
+  for (const column of columns) {
+    const kind = body[at++];
+    if (kind === tag.null) row[column] = null;
+    else if (kind === tag.int64 || kind === tag.double) {
+      row[column] = kind === tag.int64 ? body.readBigInt64LE(at) : body.readDoubleLE(at);
+      at += numberBytes;
+    } else {
+      const start = at + lengthBytes;
+      at = start + body.readUInt32LE(at);
+      row[column] = kind === tag.text ? body.toString('utf8', start, at) : body.subarray(start, at);
+    }
+  }
+  return row;
+}
