@@ -3,6 +3,8 @@
 
 import { constants, createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
 import { createServer, connect, type Server, type Socket } from 'node:net';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeRangeRequest, decodeRangeResponse } from '../src/etcd/codec/kv.ts';
 import { encodeTxnRequest } from '../src/etcd/codec/txn.ts';
@@ -311,6 +313,31 @@ test('a call that is refused unseen is made again, one that is broken off is not
   t.is(calls(), 4);
 });
 
+test('a call is not made again when it may have run', async (t) => {
+  const { unary, calls } = await peer(t, (stream, call) => {
+    // Tells all calls of a connection that they are refused, those too that have run.
+    if (call === 1) stream.session?.goaway(constants.NGHTTP2_REFUSED_STREAM);
+    else {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+      setImmediate(() => stream.close(constants.NGHTTP2_REFUSED_STREAM));
+    }
+  });
+  for (let call = 1; call <= 2; call++) {
+    t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
+    t.is(calls(), call);
+  }
+});
+
+test('a call that one who stops has not seen is made again', async (t) => {
+  const message = Buffer.from([0, 0, 0, 0, 1, 42]);
+  const { unary, calls } = await peer(t, (stream, call) => {
+    if (call === 2) stream.session?.goaway(constants.NGHTTP2_NO_ERROR, 1);
+    else endWith(stream, { 'grpc-status': '0' }, message);
+  });
+  for (let call = 1; call <= 2; call++) t.deepEqual(await unary(), Buffer.from([42]));
+  t.is(calls(), 3);
+});
+
 test('answers that are not what they should be are errors', async (t) => {
   const whole = Buffer.from([0, 0, 0, 0, 1, 42]);
   const bodies = [
@@ -330,6 +357,23 @@ test('answers that are not what they should be are errors', async (t) => {
     t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.internal, `${call}`);
   t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
   t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.message, 'nicht möglich');
+});
+
+test('TLS files that cannot be used are an error at once', (t) => {
+  const folder = tempFolder('certificates');
+  const { caFile, server, client } = createCertificates(folder);
+  const noPem = join(folder, 'no.pem');
+  writeFileSync(noPem, 'neither certificate nor key');
+  const cases: BackendTls[] = [
+    { ...client, caFile: noPem, skipVerify: false },
+    { caFile, certFile: noPem, keyFile: client.keyFile, skipVerify: false },
+    { caFile, certFile: client.certFile, keyFile: noPem, skipVerify: false },
+    { caFile, certFile: client.certFile, keyFile: server.keyFile, skipVerify: false },
+  ];
+  for (const tls of cases)
+    t.throws(() => open(t, 'https://127.0.0.1:2379', tls), {
+      message: /^Expected TLS files in PEM that fit together for etcd 127\.0\.0\.1:2379, got /,
+    });
 });
 
 test('TLS, with a client certificate', async (t) => {

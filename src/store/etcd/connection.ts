@@ -2,8 +2,10 @@
 // while none is, a call waits for one up to `connectWaitMs` and then fails with Unavailable, so a member's restart goes
 // unnoticed and an etcd that is down is said to be down.
 
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { SecureClientSessionOptions } from 'node:http2';
+import { createSecureContext } from 'node:tls';
 import { etcdErrors } from '../../etcd/errors.ts';
 import { orAborted } from '../../lib/abort.ts';
 import type { Logger } from '../../lib/log.ts';
@@ -116,16 +118,28 @@ export class EtcdConnection {
   }
 }
 
+/** @throws Error when a file cannot be read, or used with the others. */
 function tlsOptions(url: URL, tls: BackendTls | undefined): SecureClientSessionOptions {
   if (url.protocol === 'http:') return {};
   if (url.protocol !== 'https:')
     throw new Error(`Expected http:// or https:// for etcd, got ${url.protocol}//`);
-  const file = (name: 'ca' | 'key' | 'cert', path: string | undefined) =>
-    path === undefined ? {} : { [name]: readFileSync(path) };
-  return {
-    ...file('ca', tls?.caFile),
-    ...file('key', tls?.keyFile),
-    ...file('cert', tls?.certFile),
-    rejectUnauthorized: tls?.skipVerify !== true,
+  const file = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
+  const [ca, key, cert] = [file(tls?.caFile), file(tls?.keyFile), file(tls?.certFile)];
+  const options = {
+    ...(ca === undefined ? {} : { ca }),
+    ...(key === undefined ? {} : { key }),
+    ...(cert === undefined ? {} : { cert }),
   };
+  try {
+    if (ca !== undefined) authorityOf(ca);
+    return { secureContext: createSecureContext(options), rejectUnauthorized: tls?.skipVerify !== true };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`Expected TLS files in PEM that fit together for etcd ${url.host}, got ${reason}`, {
+      cause,
+    });
+  }
 }
+
+/** The first in a file. @throws Error when it has none: node would pass it over, and trust nobody. */
+const authorityOf = (pem: Buffer) => new X509Certificate(pem);

@@ -3,11 +3,10 @@
 // client costs several times as much for each.
 //
 // States: without a connection (an attempt may be under way, or wait for its backoff), connected. A connection that is told to go
-// away is left at once; calls that it carries end by themselves.
+// away, or that is worn out, is left at once; calls that it carries end by themselves.
 
 import {
   connect,
-  constants,
   type ClientHttp2Session,
   type ClientHttp2Stream,
   type SecureClientSessionOptions,
@@ -22,6 +21,10 @@ import type { RawMetadata } from '../store.ts';
 const greetingMsMax = 5_000;
 const reconnectBackoffMsMin = 100;
 const reconnectBackoffMsMax = 2_000;
+/** A connection that has lasted so long was of use: what ended it need not end the next one. */
+const steadyMs = 1_000;
+/** HTTP/2 has 2^30 streams for a connection; node does not say that they are used up but by failing each call. */
+const callsMaxDefault = 2 ** 29;
 /** etcd permits pings from 5 s on (`--grpc-keepalive-min-time`), and only while a call is open. */
 const keepaliveMs = 6_000;
 const keepaliveTimeoutMs = 4_000;
@@ -32,11 +35,18 @@ export interface MemberOptions {
   /** `http://host:port` or `https://host:port`. */
   readonly url: URL;
   readonly tls: SecureClientSessionOptions;
+  /** How many calls are made over one connection before another takes its place. */
+  readonly callsMax?: number;
 }
 
 /** One connection, with what it carries. */
 interface Connected {
   readonly session: ClientHttp2Session;
+  /** By performance.now(). */
+  readonly since: number;
+  /** Calls made so far. */
+  made: number;
+  /** Calls under way. */
   calls: number;
 }
 
@@ -47,8 +57,8 @@ export class EtcdMember {
   readonly #backoff = createBackoff({ firstMs: reconnectBackoffMsMin, maxMs: reconnectBackoffMsMax });
   #connected: Connected | undefined;
   #attempt: Promise<void> | undefined;
-  /** Of the attempt under way. */
-  #opening: ClientHttp2Session | undefined;
+  /** All that have not closed: the one in use, one being opened, those left whose calls have not ended. */
+  readonly #sessions = new Set<ClientHttp2Session>();
   /** No attempt begins before; by performance.now(). */
   #notBefore = 0;
   #closed = false;
@@ -57,7 +67,10 @@ export class EtcdMember {
 
   constructor(options: MemberOptions) {
     this.#options = options;
-    this.address = `${options.url.hostname}:${options.url.port || '2379'}`;
+    const { hostname, port, protocol } = options.url;
+    // A URL does not tell its scheme's own port.
+    const ownPort = protocol === 'https:' ? '443' : '80';
+    this.address = `${hostname}:${port === '' ? ownPort : port}`;
   }
 
   /** Why there is no connection, as far as that is known. */
@@ -97,16 +110,22 @@ export class EtcdMember {
       te: 'trailers',
       'content-type': 'application/grpc',
     });
+    connected.made++;
     connected.calls++;
-    stream.once('close', () => connected.calls--);
+    const isWornOut = connected.made >= (this.#options.callsMax ?? callsMaxDefault);
+    if (isWornOut) this.#connected = undefined;
+    stream.once('close', () => {
+      connected.calls--;
+      // Not before: one who hears of the end early refuses what comes with it.
+      if (connected.calls === 0 && connected !== this.#connected) connected.session.close();
+    });
     return stream;
   }
 
   /** Ends the calls under way. */
   close(): void {
     this.#closed = true;
-    this.#opening?.destroy();
-    this.#connected?.session.destroy();
+    for (const session of this.#sessions) session.destroy();
   }
 
   /** One that has been destroyed says so only some time later. */
@@ -118,51 +137,65 @@ export class EtcdMember {
   /** Never rejects. */
   #attemptOnce(): Promise<void> {
     if (this.#closed) return Promise.resolve();
-    return (this.#attempt ??= this.#connect().finally(() => (this.#attempt = this.#opening = undefined)));
+    return (this.#attempt ??= this.#connect().finally(() => (this.#attempt = undefined)));
   }
 
   /** Resolves when there is a connection, or none could be made. */
   #connect(): Promise<void> {
     return new Promise((resolve) => {
-      const session = connect(`${this.#options.url.protocol}//${this.address}`, {
-        ...this.#options.tls,
-        settings: { enablePush: false, initialWindowSize: flowControlWindowBytes },
-        // Streams that wait for their readers are bounded by their windows.
-        maxSessionMemory: Number.MAX_SAFE_INTEGER,
-      });
-      this.#opening = session;
+      let session: ClientHttp2Session;
+      try {
+        session = connect(`${this.#options.url.protocol}//${this.address}`, {
+          ...this.#options.tls,
+          settings: { enablePush: false, initialWindowSize: flowControlWindowBytes },
+          // Streams that wait for their readers are bounded by their windows.
+          maxSessionMemory: Number.MAX_SAFE_INTEGER,
+        });
+      } catch (error) {
+        this.#lost(undefined, reasonOf(error as Error));
+        return resolve();
+      }
+      this.#sessions.add(session);
       const greeting = setTimeout(
         () => session.destroy(new Error(`no greeting within ${greetingMsMax} ms`)),
         greetingMsMax,
       );
       let reason: string | undefined;
+      let connected: Connected | undefined;
       let stopPings: (() => void) | undefined;
       session.on('error', (error) => (reason = reasonOf(error)));
       session.once('remoteSettings', () => {
         clearTimeout(greeting);
+        if (session.destroyed) return;
         session.setLocalWindowSize(flowControlWindowBytes);
-        const connected: Connected = { session, calls: 0 };
+        connected = { session, since: performance.now(), made: 0, calls: 0 };
         stopPings = pingWhileCalled(connected);
         this.#connected = connected;
         this.#reason = undefined;
-        this.#backoff.reset();
         resolve();
       });
-      session.once('goaway', () => this.#leave(session, 'etcd closed the connection'));
+      session.once('goaway', () => {
+        if (connected !== undefined) this.#lost(connected, 'etcd closed the connection');
+      });
       session.once('close', () => {
         clearTimeout(greeting);
         stopPings?.();
-        this.#leave(session, reason ?? 'the connection was closed');
-        // One that was there is made again at once.
-        if (stopPings === undefined) this.#notBefore = performance.now() + this.#backoff.next();
+        this.#sessions.delete(session);
+        this.#lost(connected, reason ?? 'the connection was closed');
         resolve();
       });
     });
   }
 
-  #leave(session: ClientHttp2Session, reason: string): void {
-    if (this.#connected === undefined || this.#connected.session === session) this.#reason = reason;
-    if (this.#connected?.session === session) this.#connected = undefined;
+  /** There is no connection now. `connected`: the one that was; undefined: none could be made. */
+  #lost(connected: Connected | undefined, reason: string): void {
+    // One that was left before has another in its place, or soon will.
+    if (connected !== undefined && connected !== this.#connected) return;
+    this.#connected = undefined;
+    this.#reason = reason;
+    const isSteady = connected !== undefined && performance.now() - connected.since >= steadyMs;
+    if (isSteady) this.#backoff.reset();
+    else this.#notBefore = performance.now() + this.#backoff.next();
   }
 }
 
@@ -196,9 +229,4 @@ function pingWhileCalled(connected: Connected): () => void {
 function reasonOf(error: Error): string {
   const first: unknown = error instanceof AggregateError ? error.errors[0] : error;
   return first instanceof Error ? first.message : error.message;
-}
-
-/** Whether the other side has refused `stream` before it did anything. */
-export function isRefused(stream: ClientHttp2Stream): boolean {
-  return stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
 }

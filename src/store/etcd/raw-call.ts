@@ -4,7 +4,6 @@ import { constants, type ClientHttp2Stream } from 'node:http2';
 import { grpcCode } from '../../etcd/errors.ts';
 import { RawStatusError } from '../store.ts';
 import { Deframer, framed, statusIn, statusOfHttp, statusOfReset, type GrpcStatus } from './grpc-message.ts';
-import { isRefused } from './member.ts';
 
 /** What a call without a status ended with. `session`: as it was before; a stream that is over does not tell it. */
 export function brokenStatus(stream: ClientHttp2Stream, session: ClientHttp2Stream['session']): GrpcStatus {
@@ -26,7 +25,11 @@ export function rawCall(
     const { session } = stream;
     const answer = new Deframer();
     let status: GrpcStatus | undefined;
+    let answering = false;
     let settled = false;
+    // A connection that breaks gives its own reason to all calls, those that have run too.
+    const isRefused = () =>
+      !answering && session?.destroyed === false && stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
     const abort = () => {
       reject(signal.reason as Error);
       stream.close(constants.NGHTTP2_CANCEL);
@@ -35,7 +38,7 @@ export function rawCall(
       if (settled) return;
       settled = true;
       signal.removeEventListener('abort', abort);
-      if (status === undefined && isRefused(stream)) return resolve(undefined);
+      if (isRefused()) return resolve(undefined);
       const { code, details } = status ?? brokenStatus(stream, session);
       if (code !== 0) return reject(new RawStatusError(code, details));
       try {
@@ -46,7 +49,10 @@ export function rawCall(
         reject(error as Error);
       }
     };
-    stream.on('response', (headers) => (status = statusIn(headers) ?? statusOfHttp(headers)));
+    stream.on('response', (headers) => {
+      answering = true;
+      status = statusIn(headers) ?? statusOfHttp(headers);
+    });
     stream.on('trailers', (headers) => (status ??= statusIn(headers)));
     stream.on('data', (chunk: Buffer) => answer.push(chunk));
     stream.on('end', () => {
