@@ -49,7 +49,7 @@ export class EtcdLeg {
     try {
       await this.#upstream.write(message);
     } catch (error) {
-      this.#options.outlet.fail(error);
+      this.#options.outlet.fail(resumable(error));
     }
   }
 

@@ -3,7 +3,7 @@
 import type { ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
 import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
-import { RawStatusError } from '../store/store.ts';
+import { RawStatusError, type RawStream } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { cancel, create, FakeEtcd, next, progress } from './watch-fakes.ts';
 
@@ -207,6 +207,21 @@ test('watch: an etcd that cancels the stream by itself makes the client come bac
   stream.send(create('a'));
   await next(stream);
   etcd.failure.reject(new RawStatusError(grpcCode.canceled, 'Call cancelled'));
+  const error: ServiceError = await t.throwsAsync(next(stream));
+  t.is(error.code, grpcCode.unavailable);
+});
+
+test('watch: an etcd that has cancelled the stream when a request comes makes the client come back', async (t) => {
+  class Deaf extends FakeEtcd {
+    override stream(): RawStream {
+      const write = () => Promise.reject(new RawStatusError(grpcCode.canceled, 'The stream is over'));
+      return { ...super.stream(), write };
+    }
+  }
+  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default', new Deaf())));
+  t.teardown(() => gateway.close());
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a'));
   const error: ServiceError = await t.throwsAsync(next(stream));
   t.is(error.code, grpcCode.unavailable);
 });

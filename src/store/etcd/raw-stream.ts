@@ -56,7 +56,9 @@ export class EtcdRawStream implements RawStream {
 
   cancel(): void {
     this.#canceled = true;
-    this.#call?.close(constants.NGHTTP2_CANCEL);
+    // One that etcd has ended waits for its reader, and cannot be reset any more.
+    if (this.#call?.closed === true) this.#call.destroy();
+    else this.#call?.close(constants.NGHTTP2_CANCEL);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
@@ -90,7 +92,12 @@ export class EtcdRawStream implements RawStream {
     const { session } = call;
     call.on('readable', () => this.#wake());
     call.on('drain', () => this.#wake());
-    call.on('response', (headers) => this.#say(statusIn(headers) ?? statusOfHttp(headers)));
+    call.on('response', (headers) => {
+      const status = statusIn(headers);
+      const refused = status === undefined ? statusOfHttp(headers) : undefined;
+      if (refused === undefined) this.#say(status);
+      else this.#refuse(call, refused);
+    });
     call.on('trailers', (headers) => this.#say(statusIn(headers)));
     call.on('end', () => {
       if (this.#status !== undefined) this.#finish(this.#failure(this.#status));
@@ -101,6 +108,13 @@ export class EtcdRawStream implements RawStream {
     call.on('close', () => this.#finish(this.#failure(this.#status ?? brokenStatus(call, session))));
     if (this.#canceled) this.cancel();
     else if (this.#ended) call.end();
+  }
+
+  /** Whoever answered does not speak gRPC: what follows is not for us. */
+  #refuse(call: ClientHttp2Stream, status: GrpcStatus): void {
+    this.#finish(this.#failure(status));
+    this.#call = undefined;
+    call.close(constants.NGHTTP2_CANCEL);
   }
 
   #say(status: GrpcStatus | undefined): void {
