@@ -107,6 +107,18 @@ const mistakes: readonly [string[], RegExp][] = [
     ['--workers=3', '--listen-metrics-urls=http://127.0.0.1:2378'],
     /^Expected ports 2378 to 2380 .*, got http:\/\/127.0.0.1:2379 for clients among them$/,
   ],
+  [
+    ['--workers=2', '--listen-metrics-urls=http://h:2381,http://h:2382'],
+    /^Expected ports 2381 to 2382 .* alone, got http:\/\/h:2382 for metrics too$/,
+  ],
+  [
+    ['--workers=3', '--listen-metrics-urls=http://0.0.0.0:2383,http://127.0.0.1:2381'],
+    /^Expected ports 2383 to 2385 .* alone, got http:\/\/127.0.0.1:2381 for metrics too$/,
+  ],
+  [
+    ['--workers=2', '--listen-metrics-urls=http://127.0.0.1:0'],
+    /^Expected a port for the metrics of 2 workers, got http:\/\/127.0.0.1:0$/,
+  ],
   [['--listen-client-urls', 'https://127.0.0.1:1'], /^Expected --cert-file and --key-file for https/],
   [['--cert-file', 'c', '--key-file', 'k'], /^Expected an https:\/\/ address/],
 ];
@@ -118,6 +130,15 @@ for (const [args, expected] of mistakes) {
     t.regex(error.message, expected);
   });
 }
+
+test('config: metrics of several workers on addresses that do not meet', (t) => {
+  const metrics = (urls: string, workers = 2) =>
+    t.notThrows(() => read([`--workers=${workers}`, `--listen-metrics-urls=${urls}`]));
+  metrics('http://127.0.0.1:2381,http://127.0.0.1:2383');
+  metrics('http://127.0.0.1:2381,http://[::1]:2381');
+  metrics('http://127.0.0.1:2381,http://127.0.0.2:2382');
+  metrics('http://127.0.0.1:0,http://127.0.0.1:2381,http://127.0.0.1:2382', 1);
+});
 
 test('config: all mistakes are named at once, twins by their own name', (t) => {
   const error = t.throws(() => read(['--bad', '--log-format', 'xml'], { SWITCHYARD_LOG_LEVEL: 'loud' }), {

@@ -4,6 +4,7 @@
 import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
 import type { LogFormat, LogLevel } from './lib/log.ts';
+import { workerPortProblems } from './lib/worker-ports.ts';
 
 /** Paths of PEM files. */
 export interface TlsFiles {
@@ -49,7 +50,6 @@ export const fallbackEndpoint = 'sqlite://./data/switchyard.db';
 
 const durationMsMax = 86_400_000;
 const workersMax = 64;
-const portMax = 65_535;
 const progressNotifyMsDefault = 600_000;
 /** etcd's. */
 const progressNotifyMsMin = 100;
@@ -325,19 +325,6 @@ function readClientUrls(reader: Reader): ListenUrl[] {
   return urls;
 }
 
-/** The workers' own ports for metrics must be ports, and nobody else's. */
-function checkWorkerPorts(reader: Reader, { workers, listenClientUrls, listenMetricsUrls }: Config): void {
-  for (const { port } of listenMetricsUrls) {
-    const last = port + workers - 1;
-    const taken = listenClientUrls.find((url) => url.port > port && url.port <= last);
-    if (port === 0 || (last <= portMax && taken === undefined)) continue;
-    reader.problems.push(
-      `Expected ports ${port} to ${last} for the metrics of ${workers} workers, ` +
-        (taken === undefined ? `got none above ${portMax}` : `got ${taken.text} for clients among them`),
-    );
-  }
-}
-
 function readKeyPrefix(reader: Reader): string {
   const text = reader.text('key-prefix') ?? '';
   if (/^\/[^/]+(\/[^/]+)*\/?$/u.test(text)) return text.replace(/\/$/u, '');
@@ -386,7 +373,7 @@ export function readConfig(
       host.logsTo === 'terminal' ? 'text' : 'json',
     ),
   };
-  checkWorkerPorts(reader, config);
+  reader.problems.push(...workerPortProblems(config));
   if (reader.problems.length > 0) throw new UsageError(reader.problems);
   return config;
 }
