@@ -2,7 +2,7 @@
 // stop, and what cannot be started is said once.
 
 import test, { type ExecutionContext } from 'ava';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -133,6 +133,36 @@ test.serial('workers: one that is killed is started again, and the other serves 
   );
   t.true(childrenOf(child.pid!).includes(first!));
   t.regex(running.said(), /worker ended and is started again.*"worker":2.*"signal":"SIGKILL"/);
+});
+
+test.serial('workers: one that cannot be begun for want of room is begun later', async (t) => {
+  const running = await serving(await start(t));
+  const { endpoint, child } = running;
+  /** So many files the supervisor may open; those that it has open stay. */
+  const limit = (files: number) => execFileSync('prlimit', [`--pid=${child.pid}`, `--nofile=${files}:`]);
+  limit(3);
+  const killed = childrenOf(child.pid!)[0]!;
+  process.kill(killed, 'SIGKILL');
+  const what = 'an attempt that fails';
+  await waitFor(() => /worker cannot be begun/.test(running.said()), { what, details: running.said });
+  limit(1024);
+  await waitFor(() => childrenOf(child.pid!).length === 2, { what: 'both workers', details: running.said });
+  t.is(child.exitCode, null);
+  const client = new EtcdClient(endpoint);
+  t.teardown(() => client.close());
+  await client.put('still', 'here');
+});
+
+test.serial('workers: a signal before all serve is a stop, and nothing is begun after it', async (t) => {
+  const { child, ended, said } = await start(t, ['--workers=8']);
+  await waitFor(() => childrenOf(child.pid!).length > 0 || child.exitCode !== null, {
+    what: 'the first worker',
+    details: said,
+  });
+  child.kill('SIGTERM');
+  const { code, err } = await ended;
+  t.is(code, 0, err);
+  t.notRegex(err, /"worker":[2-8]/);
 });
 
 test.serial('workers: a stop ends the streams of all, and then all of them, with exit code 0', async (t) => {

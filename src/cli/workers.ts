@@ -2,8 +2,8 @@
 // connections to its workers in turn (node:cluster), each of them a gateway with stores of its own; it starts again what
 // ends by itself, and stops all of them in order. Used by serve.ts, on both sides.
 //
-// A worker is begun, says once that it is serving, and is told to stop. Until every worker has served for the first time, one that
-// ends has met what would end the next one too: then all end, with its exit code.
+// A worker is begun, says once that it is serving, and is told to stop. At the start one that ends without having served has met
+// what would end the next one too: then all end, with its exit code. One that has served is followed by another once all have.
 
 import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -126,13 +126,31 @@ class Seat {
 
   /** Begins a worker; resolves when it serves or has ended. */
   async start(): Promise<Serving | End> {
-    const worker = cluster.fork({ [numberVariable]: String(this.#number) });
-    this.#worker = worker;
+    // A stop may come while others are waited for.
+    if (this.#stopSignal !== undefined) return { code: exitCode.done, signal: null };
     this.#servingSince = Number.POSITIVE_INFINITY;
-    const ended = new Promise<End>((resolve) => {
-      worker.once('exit', (code, signal) => resolve({ code, signal }));
-    });
+    const { promise: ended, resolve: end } = Promise.withResolvers<End>();
     this.#ended = ended;
+    const notBegun = (error: unknown) => {
+      this.#logger.error('worker cannot be begun', { worker: this.#number, error });
+      this.#worker = undefined;
+      end({ code: exitCode.failed, signal: null });
+    };
+    let worker: Worker;
+    try {
+      worker = cluster.fork({ [numberVariable]: String(this.#number) });
+    } catch (error) {
+      // The system has no room for a process now.
+      notBegun(error);
+      return ended;
+    }
+    this.#worker = worker;
+    worker.once('exit', (code, signal) => end({ code, signal }));
+    worker.on('error', (error) => {
+      // Then no end is told. One that is there and cannot be reached ends by itself, or goes on.
+      if (worker.process.pid === undefined) notBegun(error);
+      else this.#logger.warn('worker cannot be told', { worker: this.#number, error });
+    });
     const serving = new Promise<Serving>((resolve) => {
       worker.once('message', (message: Serving) => {
         this.#servingSince = performance.now();
