@@ -59,7 +59,6 @@ export class LogWriter {
       }
       await query(statements.insertLog(events.length), rows);
       await query(statements.updateMeta, [through, 1n, 1n]);
-      if (statements.notify !== undefined) await query(statements.notify, []);
       this.history.push(...events);
       return { after, through, events };
     });

@@ -100,7 +100,7 @@ export interface DialectSql {
   readonly lockSchema: readonly string[];
   /** A query that gives one row (`size`, `used`): bytes of the whole database, and in use. */
   readonly size: string;
-  /** Run inside the write transaction to wake other processes' feeds; undefined without `can.notify`. */
+  /** An expression that wakes other processes' feeds when the transaction commits; undefined without `can.notify`. */
   readonly notify?: string;
 }
 

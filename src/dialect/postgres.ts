@@ -45,7 +45,7 @@ const sql: DialectSql = {
   size: `SELECT pg_database_size(current_database()) AS size,
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
       WHERE relkind = 'r' AND relname LIKE 'switchyard\\_%') AS used`,
-  notify: `SELECT pg_notify('${channel}', '')`,
+  notify: `pg_notify('${channel}', '')`,
 };
 
 // Connection

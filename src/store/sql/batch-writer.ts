@@ -217,7 +217,6 @@ export class BatchWriter {
       steps.push({ statement: statements.guardLeases(ids.length), params: [...ids, BigInt(leases.length)] });
     }
     steps.push(...state.take());
-    if (statements.notify !== undefined) steps.push({ statement: statements.notify, params: [] });
     return steps;
   }
 
@@ -280,10 +279,7 @@ export class BatchWriter {
     await state.prefetch(combine(jobs, wantsEvents()));
     const outcomes = await evaluate(jobs, state);
     await state.flush();
-    if (state.isTouched) {
-      await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
-      if (statements.notify !== undefined) await session.query(statements.notify, []);
-    }
+    if (state.isTouched) await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
     return attemptOf({ state, outcomes, before, last, isScript: false });
   }
 

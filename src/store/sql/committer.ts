@@ -15,6 +15,8 @@ import { writeStatements, type WriteStatements } from './statements.ts';
 /** Jobs in one database transaction, and bytes of their requests. */
 const batchJobsMax = 256;
 const batchBytesMax = 4 * 1024 * 1024;
+/** Turns of the event loop that a batch may grow for. */
+const gatherTurnsMax = 16;
 /** Jobs and bytes that may wait; above, `tooManyRequests`. */
 const queueJobsMax = 10_000;
 const queueBytesMax = 256 * 1024 * 1024;
@@ -161,15 +163,26 @@ class GroupCommitter implements Committer {
   }
 
   async #drain(): Promise<void> {
-    // One turn of the event loop, so that requests that arrived together share the first batch.
-    await new Promise((resolve) => {
-      setImmediate(resolve);
-    });
     while (this.#queue.length > 0) {
+      await this.#gather();
       const batch = this.#take();
       if (batch.length > 0) await this.#commit(batch);
     }
     this.#running = undefined;
+  }
+
+  /**
+   * Waits as long as each turn of the event loop brings more jobs, so that requests that are already here, and those of
+   * clients that have just been answered, share a batch. A lone job waits for one turn.
+   */
+  async #gather(): Promise<void> {
+    for (let turn = 0; turn < gatherTurnsMax; turn++) {
+      const known = this.#queue.length;
+      await new Promise((resolve) => {
+        setImmediate(resolve);
+      });
+      if (this.#queue.length <= known || this.#queue.length >= batchJobsMax) return;
+    }
   }
 
   #take(): Waiting[] {

@@ -37,7 +37,7 @@ const leaseKeyColumns = ['lease', 'k'] as const;
 export interface WriteStatements {
   /** → revision, compact_revision, writer, batch. Holds off every other writer until the transaction ends. */
   readonly lockMeta: Statement;
-  /** revision, writer, batch. */
+  /** revision, writer, batch. Wakes other processes' feeds, where the engine can; so does the guard. */
   readonly updateMeta: Statement;
   /** → as `lockMeta`, and holds off nobody. */
   readonly selectMeta: Statement;
@@ -48,8 +48,6 @@ export interface WriteStatements {
   readonly guardMeta: Statement;
   /** n ids (padded), how many distinct. Fails with `not-null-violation` when one of them is not there. */
   guardLeases(n: number): Statement;
-  /** Wakes other processes' feeds, where the engine can. */
-  readonly notify: Statement | undefined;
   /** n keys (padded) → k, mod_revision, create_revision, version, lease. */
   selectCurrent(n: number): Statement;
   /** The same with value. */
@@ -139,20 +137,20 @@ const withoutValue = `SELECT ${pair}, c.version AS version, c.lease AS lease FRO
 /** The statements for `sql`, cached. */
 export function writeStatements(sql: DialectSql): WriteStatements {
   const pages = new Map<string, Statement>();
+  const notify = sql.notify === undefined ? '' : ` RETURNING ${sql.notify}`;
   return {
     lockMeta: { name: 'meta.lock', text: `${meta} ${sql.forUpdate}` },
     selectMeta: { name: 'meta.select', text: meta },
     updateMeta: {
       name: 'meta.update',
-      text: 'UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1',
+      text: `UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1${notify}`,
     },
     guardMeta: {
       name: 'meta.guard',
       text:
         'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? AND writer = ? AND batch = ? THEN revision + ? END' +
-        ', writer = ?, batch = ? WHERE id = 1',
+        `, writer = ?, batch = ? WHERE id = 1${notify}`,
     },
-    notify: sql.notify === undefined ? undefined : { name: 'notify', text: sql.notify },
     selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
     selectCurrentValues: byCount('current.pairs', (n) => `${withValue} WHERE c.k IN (${marks(n)})`),
     selectValue: {
