@@ -54,6 +54,21 @@ async function read(watch: Watch, done: (events: readonly Event[], revision: Rev
   return events.map(({ type, kv }) => `${type} ${kv.key.toString()}=${kv.value.toString()}`);
 }
 
+test('what is asked of a store that is closed is told so, and its watches end', async (t) => {
+  if (etcd === undefined) return void t.pass();
+  const store = open(t, etcd.endpoint);
+  await put(store, 'closed/a', '1');
+  const watch = await store.watch(watchRequest('closed/', { rangeEnd: endOf('closed/') }), soon());
+  const ended = t.throwsAsync(
+    read(watch, () => false),
+    { instanceOf: EtcdError },
+  );
+  await store[Symbol.asyncDispose]();
+  t.is((await ended).reason, 'stopped');
+  const late = await t.throwsAsync(put(store, 'closed/a', '2'), { instanceOf: EtcdError });
+  t.is(late.reason, 'stopped');
+});
+
 test('reads, txns, leases, compaction and status go through', async (t) => {
   if (etcd === undefined) return void t.pass();
   const store = open(t, etcd.endpoint);

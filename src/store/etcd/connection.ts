@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { SecureClientSessionOptions } from 'node:http2';
 import { createSecureContext } from 'node:tls';
-import { etcdErrors } from '../../etcd/errors.ts';
+import { EtcdError, etcdErrors } from '../../etcd/errors.ts';
 import { orAborted } from '../../lib/abort.ts';
 import type { Logger } from '../../lib/log.ts';
 import { RawStatusError, type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
@@ -83,6 +83,7 @@ export class EtcdConnection {
 
   async #connect(signal: AbortSignal): Promise<EtcdMember> {
     signal.throwIfAborted();
+    if (this.#closed) throw new EtcdError('stopped');
     this.#connecting ??= this.#anyReady().finally(() => (this.#connecting = undefined));
     await orAborted(this.#connecting, signal);
     const member = this.#connected();
