@@ -55,7 +55,7 @@ const servers = ['postgres', 'mysql'] as const;
 
 for (const engine of engines) {
   const { sql, can } = dialects[engine];
-  const upsert = (rows: string) => sql.upsert('items', ['k', 'v', 'n'], ['k'], rows);
+  const upsert = (rows: string) => sql.upsert('items', ['k', 'v', 'n'], ['k'], `VALUES ${rows}`);
 
   test(`${engine}: values come back as they went in`, (t) =>
     withBench(engine, t, async ({ run }) => {

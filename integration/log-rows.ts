@@ -34,7 +34,7 @@ export class LogWriter {
 
   constructor(driver: Driver, dialect: Dialect, shared?: LogWriter) {
     this.#driver = driver;
-    this.#statements = writeStatements(dialect.sql);
+    this.#statements = writeStatements(dialect);
     this.#live = shared === undefined ? new Map<string, KeyValue>() : shared.#live;
     this.history = shared?.history ?? [];
   }

@@ -67,6 +67,8 @@ export class SqlFault extends Error {
 export interface Capabilities {
   /** Driver.listen exists: commits of other processes are announced. */
   readonly notify: boolean;
+  /** Statements that write may stand in the WITH of another, which then does what they do in one go. */
+  readonly writesInWith: boolean;
   /** Longest key in bytes that the key columns take. */
   readonly keyBytesMax: number;
   /** Most parameters in one statement. */
@@ -89,11 +91,11 @@ export interface DialectSql {
   /** Appended to a SELECT that must lock the rows it reads until the transaction ends; empty where a write transaction locks anyway. */
   readonly forUpdate: string;
   /**
-   * Insert-or-replace of whole rows: `INSERT INTO table (columns) VALUES <rows>` plus the clause that overwrites every
-   * column not in `keyColumns`. `rows` is the text of the row list with its placeholders. Engines count a replaced
-   * row in `affected` as one or as two.
+   * Insert-or-replace of whole rows: `INSERT INTO table (columns) <source>` plus the clause that overwrites every column
+   * not in `keyColumns`. `source` is `VALUES` with the row list and its placeholders, or a SELECT with a WHERE. Engines
+   * count a replaced row in `affected` as one or as two.
    */
-  upsert(table: string, columns: readonly string[], keyColumns: readonly string[], rows: string): string;
+  upsert(table: string, columns: readonly string[], keyColumns: readonly string[], source: string): string;
   /** Insert that does nothing where the key exists already. */
   insertIgnore(table: string, columns: readonly string[], rows: string): string;
   /** Run first in the transaction that creates the tables, to keep others out of it until it ends; may be empty. */

@@ -26,11 +26,11 @@ const sql: DialectSql = {
   tableOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
   nowMs: 'CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)',
   forUpdate: 'FOR UPDATE',
-  upsert(table, columns, keyColumns, rows) {
+  upsert(table, columns, keyColumns, source) {
     const others = columns.filter((column) => !keyColumns.includes(column));
     const changed = others.length === 0 ? keyColumns : others;
     const action = changed.map((name) => `${name} = VALUES(${name})`).join(', ');
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON DUPLICATE KEY UPDATE ${action}`;
+    return `INSERT INTO ${table} (${columns.join(', ')}) ${source} ON DUPLICATE KEY UPDATE ${action}`;
   },
   insertIgnore(table, columns, rows) {
     // Not INSERT IGNORE, which also turns other errors (a value that does not fit) into warnings.
@@ -310,7 +310,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
 export const mysql: Dialect = Object.freeze({
   name: 'mysql',
   sql,
-  can: { notify: false, keyBytesMax: 2048, parametersMax: 65_535 },
+  can: { notify: false, writesInWith: false, keyBytesMax: 2048, parametersMax: 65_535 },
   createDatabase,
   open: (options: DriverOptions) => createDriver(engine, options),
 });

@@ -4,14 +4,14 @@ import type { DialectSql } from './dialect.ts';
 
 /** `INSERT … ON CONFLICT`, as `DialectSql` describes the two. */
 export const onConflict: Pick<DialectSql, 'upsert' | 'insertIgnore'> = {
-  upsert(table, columns, keyColumns, rows) {
+  upsert(table, columns, keyColumns, source) {
     const others = columns.filter((column) => !keyColumns.includes(column));
     const action =
       others.length === 0
         ? 'NOTHING'
         : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
     const key = keyColumns.join(', ');
-    return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT (${key}) DO ${action}`;
+    return `INSERT INTO ${table} (${columns.join(', ')}) ${source} ON CONFLICT (${key}) DO ${action}`;
   },
   insertIgnore(table, columns, rows) {
     return `INSERT INTO ${table} (${columns.join(', ')}) VALUES ${rows} ON CONFLICT DO NOTHING`;

@@ -99,6 +99,11 @@ class PostgresConnection implements Connection {
 
   /** All messages go out at once. After a step that failed the server refuses the rest, and its COMMIT rolls back. */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
+    const [only] = steps;
+    if (steps.length === 1 && only !== undefined) {
+      await this.run(only.statement.text, only.params);
+      return;
+    }
     // Not in the package's types. Held together, the messages are one packet.
     const { stream } = (this.#client as unknown as { readonly connection: { readonly stream: Writable } })
       .connection;
@@ -186,7 +191,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
 export const postgres: Dialect = Object.freeze({
   name: 'postgres',
   sql,
-  can: { notify: true, keyBytesMax: 2048, parametersMax: 65_535 },
+  can: { notify: true, writesInWith: true, keyBytesMax: 2048, parametersMax: 65_535 },
   createDatabase,
   open,
 });

@@ -293,7 +293,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
 export const sqlite: Dialect = Object.freeze({
   name: 'sqlite',
   sql,
-  can: { notify: false, keyBytesMax: 8192, parametersMax: 32_766 },
+  can: { notify: false, writesInWith: false, keyBytesMax: 8192, parametersMax: 32_766 },
   createDatabase,
   open: (options: DriverOptions) => createDriver(engine, options),
 });

@@ -22,7 +22,14 @@ import { isTransient } from './faults.ts';
 import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
 import { int64 } from './row.ts';
 import { BatchState, type Change, type Needs } from './state.ts';
-import { padded, queryOf, writeStatements, type Query, type WriteStatements } from './statements.ts';
+import {
+  padded,
+  paddedRows,
+  queryOf,
+  writeStatements,
+  type Query,
+  type WriteStatements,
+} from './statements.ts';
 import { ValueCache } from './value-cache.ts';
 
 /** How long a batch is tried again after faults that left nothing behind, and looked for after a lost COMMIT. */
@@ -107,7 +114,7 @@ export class BatchWriter {
 
   constructor(options: BatchWriterOptions) {
     this.#options = options;
-    this.#statements = writeStatements(options.dialect.sql);
+    this.#statements = writeStatements(options.dialect);
   }
 
   /**
@@ -203,14 +210,14 @@ export class BatchWriter {
 
   #scriptOf(state: BatchState, { revision, last }: MetaState, batch: bigint): readonly Step[] {
     const statements = this.#statements;
-    const expected = [revision, last.writer, last.batch];
-    const steps: Step[] = [
-      {
-        statement: statements.guardMeta,
-        params: [...expected, state.revision - revision, this.#writer, batch],
-      },
-    ];
+    const guard = [revision, last.writer, last.batch, state.revision - revision, this.#writer, batch];
     const leases = state.assumedLeases;
+    const puts = statements.writePuts && leases.length === 0 ? state.takePuts() : undefined;
+    if (puts !== undefined) {
+      const rows = paddedRows(puts);
+      return [{ statement: statements.writePuts!(rows.length), params: [...guard, ...rows.flat()] }];
+    }
+    const steps: Step[] = [{ statement: statements.guardMeta, params: guard }];
     if (leases.length > 0) {
       const ids = padded(leases);
       // A statement of its own: it must see what was committed when the guard had the lock.

@@ -94,7 +94,7 @@ class GroupCommitter implements Committer {
 
   constructor(options: CommitterOptions) {
     this.#options = options;
-    this.#statements = writeStatements(options.dialect.sql);
+    this.#statements = writeStatements(options.dialect);
     this.#writer = new BatchWriter(options);
   }
 

@@ -105,7 +105,7 @@ class DatabaseStore implements SqlStore {
     this.#options = options;
     const driver = dialect.open(options.driver);
     this.#driver = driver;
-    this.#statements = writeStatements(dialect.sql);
+    this.#statements = writeStatements(dialect);
     this.#pointReads = createPointReads((statement, params, signal) =>
       driver.query(statement, params, signal),
     );

@@ -10,6 +10,7 @@ import { int64, keyValueOf } from './row.ts';
 import {
   currentColumns,
   pairsMax,
+  putsMax,
   logColumns,
   padded,
   rowCounts,
@@ -276,6 +277,19 @@ export class BatchState {
       steps.push({ statement: statements.deleteCurrent(params.length), params });
     }
     return [...steps, ...this.#takeAttachments()];
+  }
+
+  /**
+   * The log rows that wait, when they are puts of distinct keys and there is nothing else to write; from now on they count
+   * as written. Else undefined.
+   */
+  takePuts(): readonly (readonly SqlValue[])[] | undefined {
+    const puts = this.#logRows;
+    const isMore = this.#currentRows.size !== puts.length || this.#attachments.size > 0;
+    if (isMore || this.#currentDeletes.size > 0 || puts.length > putsMax) return undefined;
+    this.#logRows = [];
+    this.#currentRows = new Map();
+    return puts;
   }
 
   #takeAttachments(): readonly Step[] {

@@ -2,7 +2,14 @@
 // reads have range-statements.ts and log-statements.ts. Lists of keys are padded to a power of two by repeating the last one, so
 // that few distinct texts exist and prepared statements stay few.
 
-import type { DialectSql, QueryResult, Session, SqlValue, Statement } from '../../dialect/dialect.ts';
+import type {
+  Dialect,
+  DialectSql,
+  QueryResult,
+  Session,
+  SqlValue,
+  Statement,
+} from '../../dialect/dialect.ts';
 
 /** Runs one statement: a session's `query`, or a driver's with a signal bound. */
 export type Query = (statement: Statement, params: readonly SqlValue[]) => Promise<QueryResult>;
@@ -28,6 +35,9 @@ export const logColumns = [
 /** Columns of a current row in the order of `upsertCurrent`'s parameters. */
 export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'version', 'lease'] as const;
 
+/** Puts that go in one statement with the guard. */
+export const putsMax = 256;
+
 /** SQLite nests no more than 1000 conditions. */
 export const pairsMax = 128;
 
@@ -48,6 +58,11 @@ export interface WriteStatements {
   readonly guardMeta: Statement;
   /** n ids (padded), how many distinct. Fails with `not-null-violation` when one of them is not there. */
   guardLeases(n: number): Statement;
+  /**
+   * The guard, and n puts (`putsMax` at most; padded with rows of NULL) into log and current: its parameters, then log rows. Each
+   * key once. Only where the engine can.
+   */
+  readonly writePuts: ((n: number) => Statement) | undefined;
   /** n keys (padded) → k, mod_revision, create_revision, version, lease. */
   selectCurrent(n: number): Statement;
   /** The same with value. */
@@ -118,6 +133,14 @@ export function rowCounts(
   return parts;
 }
 
+/** `rows` and as many rows of NULL as bring them to one of few lengths. */
+export function paddedRows(rows: readonly (readonly SqlValue[])[]): readonly (readonly SqlValue[])[] {
+  const step = 2 ** Math.max(0, Math.ceil(Math.log2(rows.length)) - Math.log2(countsPerPower) - 1);
+  const missing = Math.ceil(rows.length / step) * step - rows.length;
+  const empty = Array.from({ length: logColumns.length }, () => null);
+  return [...rows, ...Array.from({ length: missing }, () => empty)];
+}
+
 /** A statement by number of rows, built once. */
 function byCount(name: string, text: (n: number) => string): (n: number) => Statement {
   const built = new Map<number, Statement>();
@@ -134,23 +157,40 @@ const withValue = `SELECT ${pair}, c.version AS version, c.lease AS lease, l.val
   LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
 const withoutValue = `SELECT ${pair}, c.version AS version, c.lease AS lease FROM switchyard_current c`;
 
-/** The statements for `sql`, cached. */
-export function writeStatements(sql: DialectSql): WriteStatements {
+const guard =
+  'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? AND writer = ? AND batch = ? THEN revision + ? END' +
+  ', writer = ?, batch = ? WHERE id = 1';
+
+/** Guard and puts in one. That rows are joined with the guard's makes that come first. */
+function putsText(sql: DialectSql, notify: string, n: number): string {
+  const { key, value, int64, flag } = sql.types;
+  const types = [int64, key, int64, int64, int64, int64, flag, int64, value];
+  const first = types.map((type) => `CAST(? AS ${type})`).join(', ');
+  const others = n === 1 ? '' : `, ${rows(n - 1, logColumns.length)}`;
+  const columns = logColumns.join(', ');
+  const from = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
+  const current = currentColumns.map((column) => `v.${column}`).join(', ');
+  const upsert = sql.upsert('switchyard_current', currentColumns, ['k'], `SELECT ${current} ${from}`);
+  return `WITH g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`}),
+    v (${columns}) AS (VALUES (${first})${others}),
+    l AS (INSERT INTO switchyard_log (${columns}) SELECT v.* ${from})
+    ${upsert}`;
+}
+
+/** The statements for a dialect, cached. */
+export function writeStatements({ sql, can }: Pick<Dialect, 'sql' | 'can'>): WriteStatements {
   const pages = new Map<string, Statement>();
-  const notify = sql.notify === undefined ? '' : ` RETURNING ${sql.notify}`;
+  const notify = sql.notify ?? '';
+  const returning = notify === '' ? '' : ` RETURNING ${notify}`;
   return {
     lockMeta: { name: 'meta.lock', text: `${meta} ${sql.forUpdate}` },
     selectMeta: { name: 'meta.select', text: meta },
     updateMeta: {
       name: 'meta.update',
-      text: `UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1${notify}`,
+      text: `UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1${returning}`,
     },
-    guardMeta: {
-      name: 'meta.guard',
-      text:
-        'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? AND writer = ? AND batch = ? THEN revision + ? END' +
-        `, writer = ?, batch = ? WHERE id = 1${notify}`,
-    },
+    guardMeta: { name: 'meta.guard', text: `${guard}${returning}` },
+    writePuts: can.writesInWith ? byCount('batch.puts', (n) => putsText(sql, notify, n)) : undefined,
     selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
     selectCurrentValues: byCount('current.pairs', (n) => `${withValue} WHERE c.k IN (${marks(n)})`),
     selectValue: {
@@ -174,7 +214,7 @@ export function writeStatements(sql: DialectSql): WriteStatements {
       (n) => `INSERT INTO switchyard_log (${logColumns.join(', ')}) VALUES ${rows(n, logColumns.length)}`,
     ),
     upsertCurrent: byCount('current.upsert', (n) =>
-      sql.upsert('switchyard_current', currentColumns, ['k'], rows(n, currentColumns.length)),
+      sql.upsert('switchyard_current', currentColumns, ['k'], `VALUES ${rows(n, currentColumns.length)}`),
     ),
     deleteCurrent: byCount(
       'current.delete',
