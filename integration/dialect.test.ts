@@ -363,7 +363,10 @@ test('postgres: other drivers hear of a commit, the own one does not', (t) =>
     try {
       await waitFor(() => hints.own === 1 && hints.others === 1, { what: 'a hint after connecting' });
       const announce = (on: Driver) =>
-        on.transaction('write', async (session) => void (await session.query(statement(notify!), [])));
+        on.transaction(
+          'write',
+          async (session) => void (await session.query(statement(`SELECT ${notify}`), [])),
+        );
       await announce(driver);
       await waitFor(() => hints.others === 2, { what: 'the other driver to be told' });
       await announce(other);

@@ -347,6 +347,7 @@ function losingAnswers(dialect: Dialect) {
       transaction,
       script,
       query: driver.query.bind(driver),
+      queryForWriter: driver.queryForWriter.bind(driver),
       close: driver.close.bind(driver),
     });
   };

@@ -148,6 +148,7 @@ function flaky(driver: Driver): Driver {
   let count = 0;
   return {
     query: (...call) => driver.query(...call),
+    queryForWriter: (...call) => driver.queryForWriter(...call),
     script: (steps) => driver.script(steps),
     close: () => driver.close(),
     async transaction(mode, body, signal) {

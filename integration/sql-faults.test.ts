@@ -228,7 +228,13 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
       statements += steps.length;
       return driver.script(steps);
     };
-    return { query: driver.query.bind(driver), transaction, script, close: driver.close.bind(driver) };
+    return {
+      query: driver.query.bind(driver),
+      queryForWriter: driver.queryForWriter.bind(driver),
+      transaction,
+      script,
+      close: driver.close.bind(driver),
+    };
   };
   return { counted: { ...dialect, open }, count: () => statements };
 }

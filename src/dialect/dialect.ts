@@ -136,6 +136,8 @@ export interface Driver {
    * discarded, never reused in an unknown state.
    */
   query(statement: Statement, params: readonly SqlValue[], signal?: AbortSignal): Promise<QueryResult>;
+  /** As `query`, for a read that a writer waits for: over a writer's connection, where no crowd of readers is before it. */
+  queryForWriter(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult>;
   /**
    * Runs `body` in a transaction: committed when it resolves, rolled back when it rejects. `write` transactions see the
    * latest committed rows in each statement (READ COMMITTED, or the whole database locked); `read` ones see one

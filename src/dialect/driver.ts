@@ -250,6 +250,11 @@ class PooledDriver implements Driver {
     });
   }
 
+  async queryForWriter(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
+    const pool = this.#pool('write', 'transaction');
+    return await this.#borrow(pool, undefined, (lease) => lease.run(statement.text, params, 'read'));
+  }
+
   async transaction<T>(
     mode: TransactionMode,
     body: (session: Session) => Promise<T>,

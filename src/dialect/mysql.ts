@@ -15,6 +15,7 @@ import {
 import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
+import { scriptText } from './script-text.ts';
 
 // The package loads some of its exports when they are first used; only its default export has them all.
 const { createConnection, TypedParameter } = driverPackage;
@@ -102,18 +103,9 @@ function bytesOf(text: string, params: readonly SqlValue[]): number {
 }
 
 /** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
-function literal(value: SqlValue): string {
+function literal(value: Exclude<SqlValue, null>): string {
   if (Buffer.isBuffer(value)) return `x'${value.toString('hex')}'`;
   return typeof value === 'bigint' ? String(value) : driverPackage.escape(value);
-}
-
-/** Steps as one text, values in place of the placeholders; no text of a statement has a `?` in quotes. */
-function scriptOf(begin: string, steps: readonly Step[]): string {
-  const texts = steps.map(({ statement, params }) => {
-    let index = 0;
-    return statement.text.replaceAll('?', () => literal(params[index++] ?? null));
-  });
-  return [begin, ...texts, 'COMMIT'].join(';\n');
 }
 
 interface Header {
@@ -152,7 +144,8 @@ async function openClient(options: DriverOptions, withDatabase: boolean): Promis
     supportBigNumbers: true,
     bigNumberStrings: true,
     maxPreparedStatements: preparedMax,
-    // Transactions begin with two constant statements in one round trip; texts with parameters are prepared, alone.
+    // Scripts, and the two statements that begin a read transaction, go in one round trip; other texts with parameters are
+    // prepared, alone.
     multipleStatements: true,
     // Without it an INSERT that finds its key says 0, and UPDATE says how many it matched in its remark.
     flags: ['-FOUND_ROWS'],
@@ -225,13 +218,14 @@ class MysqlConnection implements Connection {
    * What is too large for one request goes step by step.
    */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
-    const text = scriptOf(begin, steps);
+    const text = [begin, ...scriptText(steps, literal), 'COMMIT'].join(';\n');
     const isWhole = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
     try {
       if (isWhole) await this.#client.query(text);
       else {
         await this.control(begin);
         for (const { statement, params } of steps) await this.run(statement.text, params);
+        await this.control('COMMIT');
       }
     } catch (error) {
       await this.#client.query('ROLLBACK').catch(() => {
@@ -239,7 +233,6 @@ class MysqlConnection implements Connection {
       });
       throw error;
     }
-    if (!isWhole) await this.control('COMMIT');
   }
 
   isUsable(): boolean {

@@ -8,14 +8,8 @@ import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-
 
 const keepAliveDelayMs = 15_000;
 
-/**
- * A connected client, its session set up; with `pipeline` it sends queries without waiting for the answers to those before.
- * Rejects with the package's error, or SqlFault for a URL that cannot work.
- */
-export async function openClient(
-  options: DriverOptions,
-  { database, pipeline }: { readonly database?: string; readonly pipeline?: boolean } = {},
-): Promise<pg.Client> {
+/** A connected client, its session set up. Rejects with the package's error, or SqlFault for a URL that cannot work. */
+export async function openClient(options: DriverOptions, database?: string): Promise<pg.Client> {
   const address = parsePostgresUrl(options.url);
   const ssl = await postgresTls(address, options.tls);
   const client = new pg.Client({
@@ -30,7 +24,6 @@ export async function openClient(
     connectionTimeoutMillis: options.pool.connectTimeoutMs,
     // Not in the package's types.
     connection: new RowConnection({ ssl, keepAlive: true, keepAliveInitialDelayMillis: keepAliveDelayMs }),
-    pipeline: pipeline ?? false,
   } as pg.ClientConfig);
   // An idle connection that breaks is reported here; without a listener it would end the process.
   client.on('error', () => undefined);
@@ -54,7 +47,7 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   // A gateway that is gone without a word must not keep what it has locked until TCP notices.
   const timeout = Math.ceil(statementTimeoutMs);
   return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
-    SET default_transaction_isolation = 'read committed'; ${commit}`;
+    SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; ${commit}`;
 }
 
 /** Ends a client at once, whatever it is doing. */

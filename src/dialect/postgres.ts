@@ -1,8 +1,7 @@
 // PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
-import type { Writable } from 'node:stream';
-import type pg from 'pg';
+import pg from 'pg';
 import {
   SqlFault,
   type Dialect,
@@ -14,15 +13,8 @@ import {
   type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
-import {
-  createDriver,
-  messageOf,
-  serverLanes,
-  toFault,
-  writeLane,
-  type Connection,
-  type Engine,
-} from './driver.ts';
+import { scriptText } from './script-text.ts';
+import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
 import { closeClient, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -47,6 +39,12 @@ const sql: DialectSql = {
       WHERE relkind = 'r' AND relname LIKE 'switchyard\\_%') AS used`,
   notify: `pg_notify('${channel}', '')`,
 };
+
+/** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
+function literal(value: Exclude<SqlValue, null>): string {
+  if (Buffer.isBuffer(value)) return `'\\x${value.toString('hex')}'::bytea`;
+  return typeof value === 'bigint' ? String(value) : pg.escapeLiteral(String(value));
+}
 
 // Connection
 
@@ -97,30 +95,11 @@ class PostgresConnection implements Connection {
     }
   }
 
-  /** All messages go out at once. After a step that failed the server refuses the rest, and its COMMIT rolls back. */
-  async script(begin: string, steps: readonly Step[]): Promise<void> {
+  /** One statement commits by itself; several go as one text, which the server runs as one transaction. */
+  async script(_begin: string, steps: readonly Step[]): Promise<void> {
     const [only] = steps;
-    if (steps.length === 1 && only !== undefined) {
-      await this.run(only.statement.text, only.params);
-      return;
-    }
-    // Not in the package's types. Held together, the messages are one packet.
-    const { stream } = (this.#client as unknown as { readonly connection: { readonly stream: Writable } })
-      .connection;
-    stream.cork();
-    const begun = this.control(begin);
-    const running = steps.map(({ statement, params }) => this.run(statement.text, params));
-    const committed = this.control('COMMIT');
-    stream.uncork();
-    const [commit, ...before] = await Promise.allSettled([committed, begun, ...running]);
-    const failed = before.find((result) => result.status === 'rejected');
-    if (failed !== undefined) {
-      const kind = classifyPostgres(failed.reason);
-      // Lost on the way, the server may have got everything; what it refused is not committed.
-      if (kind === 'disconnected' || kind === 'timeout') throw failed.reason;
-      throw new SqlFault(kind, messageOf(failed.reason), { cause: failed.reason });
-    }
-    if (commit.status === 'rejected') throw commit.reason;
+    if (steps.length === 1 && only !== undefined) await this.run(only.statement.text, only.params);
+    else await this.#client.query(scriptText(steps, literal).join(';\n'));
   }
 
   isUsable(): boolean {
@@ -145,8 +124,7 @@ function createEngine(shared: Shared): Engine {
     },
     interruptible: true,
     ...serverLanes,
-    connect: async (options, lane) =>
-      new PostgresConnection(await openClient(options, { pipeline: lane === writeLane }), shared),
+    connect: async (options) => new PostgresConnection(await openClient(options), shared),
   };
 }
 
@@ -171,7 +149,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
   const { database } = parsePostgresUrl(options.url);
   try {
-    const client = await openClient(options, { database: 'postgres' });
+    const client = await openClient(options, 'postgres');
     try {
       await client.query('SET statement_timeout = 0');
       await client.query(`CREATE DATABASE ${quote(database)}`);

@@ -5,23 +5,17 @@
 // answer is looked for in the database before anybody hears anything.
 
 import { randomBytes } from 'node:crypto';
-import {
-  SqlFault,
-  type Dialect,
-  type Driver,
-  type QueryResult,
-  type Session,
-  type Step,
-} from '../../dialect/dialect.ts';
-import { EtcdError } from '../../etcd/errors.ts';
+import { SqlFault, type Dialect, type Driver, type Session, type Step } from '../../dialect/dialect.ts';
 import type { Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
+import { inTime } from '../../lib/in-time.ts';
 import type { Logger } from '../../lib/log.ts';
 import { isTransient } from './faults.ts';
+import { combine, evaluate, type Job, type Outcome } from './job.ts';
 import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
-import { int64 } from './row.ts';
-import { BatchState, type Change, type Needs } from './state.ts';
+import { isSame, metaStateOf, type MetaState, type WriteName } from './meta-state.ts';
+import { BatchState, type Change } from './state.ts';
 import {
   padded,
   paddedRows,
@@ -39,19 +33,12 @@ const retryFirstMs = 5;
 const retryMaxMs = 500;
 /** After another gateway has written, batches take the lock for so long rather than find it again and again. */
 const contendedForMs = 100;
+/** How long an answer waits for the values before its batch, when the batch is there; else its events come from the log. */
+const completeWithinMs = 50;
+/** Leases that one script looks after. */
+const leasesMax = 1_024;
 /** Recent values kept for the writes that replace them. */
 const cachedBytesMax = 32 * 1024 * 1024;
-
-/** What a job does with the state; an EtcdError fails this job alone and must come before any change. */
-export interface Job<T> {
-  /** About, for the bounds. */
-  readonly bytes: number;
-  /** What to read before. */
-  readonly needs: Needs;
-  apply(state: BatchState): Promise<T>;
-}
-
-export type Outcome = { readonly value: unknown } | { readonly error: EtcdError };
 
 /** A batch that is durable. */
 export interface Written {
@@ -74,23 +61,13 @@ export interface BatchWriterOptions {
   readonly wantsEvents: () => boolean;
 }
 
-/** Who wrote last, as the meta row names it. */
-interface WriteName {
-  readonly writer: bigint;
-  readonly batch: bigint;
-}
-
-/** What the meta row says. No two writes leave it with the same name. */
-interface MetaState {
-  readonly revision: Revision;
-  readonly last: WriteName;
-}
-
 /** What was sent to the database, and how to recognise it there. */
 interface Attempt extends Written {
   readonly hasWritten: boolean;
   /** The write that the meta row named before. */
   readonly last: WriteName;
+  /** What it names when this one is there. */
+  readonly name: WriteName;
   /** Nobody was held off while it was evaluated. */
   readonly isScript: boolean;
 }
@@ -106,6 +83,8 @@ export class BatchWriter {
   /** Names this process's writes in the meta row. */
   readonly #writer = (randomBytes(8).readBigUInt64BE() >> 1n) | 1n;
   readonly #values = new ValueCache({ bytesMax: cachedBytesMax });
+  /** The build of the index that the values go with. */
+  #builds = 0;
   #batch = 0n;
   /** The meta row as this process has last left or seen it. */
   #meta: MetaState | undefined;
@@ -122,6 +101,10 @@ export class BatchWriter {
    * @throws SqlFault, and what a job throws beside EtcdErrors: then nothing was written, or `outcomeUnknown` says so.
    */
   async write(jobs: readonly Job<unknown>[], closed: AbortSignal): Promise<Written> {
+    if (this.#options.index.builds !== this.#builds) {
+      this.#builds = this.#options.index.builds;
+      this.#values.clear();
+    }
     const written = await this.#persist(jobs, closed);
     for (const { type, kv } of written.changes ?? []) {
       if (type === 'put') this.#values.set(kv.key, kv.modRevision, kv.value);
@@ -145,9 +128,9 @@ export class BatchWriter {
         if (error instanceof SqlFault && error.outcomeUnknown && attempt !== undefined) {
           logger.warn('A commit was not answered; looking for it in the database', { error });
           if (!attempt.hasWritten) return attempt;
-          const found = await this.#findOut(attempt, batch, closed);
+          const found = await this.#findOut(attempt, closed);
           logger.warn('A commit that was not answered has been looked for', { found });
-          if (found === 'there') return this.#seen(attempt, batch);
+          if (found === 'there') return this.#seen(attempt);
           if (found === 'unknown') throw error;
         } else if (!isTransient(error)) throw error;
         if (clock.now() > deadline || closed.aborted) throw error;
@@ -165,16 +148,22 @@ export class BatchWriter {
     if (!jobs.every(({ needs }) => needs.onlyKeys)) return undefined;
     try {
       const { state, outcomes } = await this.#evaluateOverIndex(jobs, meta.revision);
-      const attempt = attemptOf({ state, outcomes, before: meta.revision, last: meta.last, isScript: true });
+      const name = this.#nameOf(batch, state.revision > meta.revision);
+      const known = { before: meta.revision, last: meta.last, name, isScript: true };
+      const attempt = attemptOf({ state, outcomes, ...known });
+      // Only a script looks whether leases are there.
+      if (state.assumedLeases.length > (state.isTouched ? leasesMax : 0)) return undefined;
       if (state.isTouched) {
-        const steps = this.#scriptOf(state, meta, batch);
+        const steps = this.#scriptOf(state, attempt);
         sent.attempt = attempt;
         // What it replaces stays in the log, and is read meanwhile.
-        const [changes] = await Promise.all([this.#complete(attempt.changes), driver.script(steps)]);
-        return this.#seen({ ...attempt, changes }, batch);
+        const completing = this.#complete(attempt.changes);
+        await driver.script(steps);
+        const isComplete = (await inTime(completing, completeWithinMs)) === 'done';
+        return this.#seen(isComplete ? { ...attempt, changes: await completing } : attempt);
       }
       // Nothing guards answers that write nothing.
-      const { revision, last } = metaStateOf(await driver.query(this.#statements.selectMeta, []));
+      const { revision, last } = metaStateOf(await driver.queryForWriter(this.#statements.selectMeta, []));
       if (revision === meta.revision && isSame(last, meta.last)) return attempt;
       this.#contend();
     } catch (error) {
@@ -190,7 +179,7 @@ export class BatchWriter {
   async #evaluateOverIndex(jobs: readonly Job<unknown>[], before: Revision) {
     const { driver, dialect, index } = this.#options;
     const statements = this.#statements;
-    const query: Query = (statement, params) => driver.query(statement, params);
+    const query: Query = (statement, params) => driver.queryForWriter(statement, params);
     const reader = new IndexReader({ query, statements, index, values: this.#values, revision: before });
     const state = new BatchState({
       reader,
@@ -208,9 +197,9 @@ export class BatchWriter {
     return { state, outcomes };
   }
 
-  #scriptOf(state: BatchState, { revision, last }: MetaState, batch: bigint): readonly Step[] {
+  #scriptOf(state: BatchState, { before, last, name }: Attempt): readonly Step[] {
     const statements = this.#statements;
-    const guard = [revision, last.writer, last.batch, state.revision - revision, this.#writer, batch];
+    const guard = [before, last.writer, last.batch, state.revision - before, name.writer, name.batch];
     const leases = state.assumedLeases;
     const puts = statements.writePuts && leases.length === 0 ? state.takePuts() : undefined;
     if (puts !== undefined) {
@@ -252,25 +241,24 @@ export class BatchWriter {
       sent.attempt = await this.#apply(session, jobs, batch);
       return sent.attempt;
     });
-    this.#compare(attempt);
-    return this.#seen(attempt, batch);
+    return this.#seen(attempt);
   }
 
   /** Whether what was found under the lock goes with what was known. */
-  #compare({ before, last }: Attempt): void {
+  #compare({ revision, last }: MetaState): void {
     const { index } = this.#options;
-    if (index.revision !== undefined && index.revision !== before) this.#contend();
-    if (index.revision !== undefined && index.revision > before)
-      index.distrust('the database has lost commits');
-    // Somebody has removed a lease without keys; or commits were lost and others have taken their revisions.
-    else if (this.#meta?.revision === before && !isSame(this.#meta.last, last))
-      index.distrust('the revision that is known was written by another gateway');
+    if (index.revision === undefined) return;
+    if (index.revision !== revision) this.#contend();
+    const isOther = this.#meta?.revision === revision && !isSame(this.#meta.last, last);
+    if (index.revision > revision) index.distrust('the database has lost commits');
+    // Commits were lost, and another gateway has taken their revisions. A write without a revision has a negative name.
+    else if (isOther && last.writer > 0n) index.distrust('the database has another history');
   }
 
   /** Notes what the meta row says after `attempt`. */
-  #seen(attempt: Attempt, batch: bigint): Attempt {
-    const { hasWritten, after, last } = attempt;
-    this.#meta = { revision: after, last: hasWritten ? { writer: this.#writer, batch } : last };
+  #seen(attempt: Attempt): Attempt {
+    const { hasWritten, after, last, name } = attempt;
+    this.#meta = { revision: after, last: hasWritten ? name : last };
     return attempt;
   }
 
@@ -279,6 +267,8 @@ export class BatchWriter {
     const { dialect, wantsEvents } = this.#options;
     const found = await session.query(statements.lockMeta, []);
     const { revision: before, compactRevision, last } = metaStateOf(found);
+    // Before this batch can be seen by whatever reads on.
+    this.#compare({ revision: before, last });
     const query = queryOf(session);
     const reader = new TableReader({ query, statements });
     const { can } = dialect;
@@ -286,12 +276,14 @@ export class BatchWriter {
     await state.prefetch(combine(jobs, wantsEvents()));
     const outcomes = await evaluate(jobs, state);
     await state.flush();
-    if (state.isTouched) await session.query(statements.updateMeta, [state.revision, this.#writer, batch]);
-    return attemptOf({ state, outcomes, before, last, isScript: false });
+    const name = this.#nameOf(batch, state.revision > before);
+    if (state.isTouched)
+      await session.query(statements.updateMeta, [state.revision, name.writer, name.batch]);
+    return attemptOf({ state, outcomes, before, last, name, isScript: false });
   }
 
-  #isOwn({ writer, batch }: WriteName, expected: bigint): boolean {
-    return writer === this.#writer && batch === expected;
+  #nameOf(batch: bigint, takesRevision: boolean): WriteName {
+    return { writer: takesRevision ? this.#writer : -this.#writer, batch };
   }
 
   #contend(): void {
@@ -303,25 +295,21 @@ export class BatchWriter {
    * over, so what is read under the lock is final. A script that is not there may still be on its way: then the meta row gets
    * another name, so that its guard fails whenever it comes.
    */
-  async #findOut(
-    attempt: Attempt,
-    batch: bigint,
-    closed: AbortSignal,
-  ): Promise<'there' | 'not there' | 'unknown'> {
+  async #findOut(attempt: Attempt, closed: AbortSignal): Promise<'there' | 'not there' | 'unknown'> {
     const { driver, clock, logger } = this.#options;
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
     const deadline = clock.now() + findOutForMs;
-    const barrier = ++this.#batch;
+    const barrier = this.#nameOf(++this.#batch, false);
     for (;;) {
       try {
         return await driver.transaction('write', async (session) => {
           const { last } = metaStateOf(await session.query(this.#statements.lockMeta, []));
-          if (this.#isOwn(last, batch)) return 'there';
-          if (this.#isOwn(last, barrier)) return 'not there';
+          if (isSame(last, attempt.name)) return 'there';
+          if (isSame(last, barrier)) return 'not there';
           // Somebody has written since, be it without a revision: the row names only the last writer.
           if (!isSame(last, attempt.last)) return 'unknown';
           if (attempt.isScript)
-            await session.query(this.#statements.updateMeta, [attempt.before, this.#writer, barrier]);
+            await session.query(this.#statements.updateMeta, [attempt.before, barrier.writer, barrier.batch]);
           return 'not there';
         });
       } catch (error) {
@@ -336,47 +324,8 @@ export class BatchWriter {
 function attemptOf({
   state,
   ...known
-}: Pick<Attempt, 'outcomes' | 'before' | 'last' | 'isScript'> & { readonly state: BatchState }): Attempt {
+}: Pick<Attempt, 'outcomes' | 'before' | 'last' | 'name' | 'isScript'> & {
+  readonly state: BatchState;
+}): Attempt {
   return { ...known, after: state.revision, changes: state.changes, hasWritten: state.isTouched };
-}
-
-function metaStateOf({ rows }: QueryResult): MetaState & { readonly compactRevision: Revision } {
-  const row = rows[0];
-  if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
-  return {
-    revision: int64(row, 'revision'),
-    compactRevision: int64(row, 'compact_revision'),
-    last: { writer: int64(row, 'writer'), batch: int64(row, 'batch') },
-  };
-}
-
-function isSame(a: WriteName, b: WriteName): boolean {
-  return a.writer === b.writer && a.batch === b.batch;
-}
-
-/** The needs of all jobs; with `allValues`, values of every key, so that events can be handed on complete. */
-function combine(jobs: readonly Job<unknown>[], allValues: boolean): Needs {
-  const keys = jobs.flatMap(({ needs }) => needs.keys);
-  const valueKeys = jobs.flatMap(({ needs }) => needs.valueKeys);
-  const leases = jobs.flatMap(({ needs }) => needs.leases);
-  const onlyKeys = jobs.every(({ needs }) => needs.onlyKeys);
-  return allValues
-    ? { keys: [], valueKeys: [...keys, ...valueKeys], leases, onlyKeys }
-    : { keys, valueKeys, leases, onlyKeys };
-}
-
-/** Each job in turn, on the state as those before it have left it. */
-async function evaluate(jobs: readonly Job<unknown>[], state: BatchState): Promise<readonly Outcome[]> {
-  const outcomes: Outcome[] = [];
-  for (const job of jobs) outcomes.push(await outcomeOf(job, state));
-  return outcomes;
-}
-
-async function outcomeOf(job: Job<unknown>, state: BatchState): Promise<Outcome> {
-  try {
-    return { value: await job.apply(state) };
-  } catch (error) {
-    if (error instanceof EtcdError) return { error };
-    throw error;
-  }
 }

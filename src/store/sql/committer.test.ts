@@ -5,8 +5,8 @@ import test from 'ava';
 import { SqlFault, type Driver, type Session } from '../../dialect/dialect.ts';
 import { sqlite } from '../../dialect/sqlite.ts';
 import { silentLogger } from '../../lib/log.ts';
-import type { Job } from './batch-writer.ts';
 import { createCommitter } from './committer.ts';
+import type { Job } from './job.ts';
 import { nothingKnown } from './live-reader.ts';
 import { FakeClock, turn, until } from './watch-fakes.ts';
 
@@ -19,6 +19,10 @@ class FakeDatabase implements Driver {
   transactions = 0;
 
   async query() {
+    return { rows: [], affected: 0 };
+  }
+
+  async queryForWriter() {
     return { rows: [], affected: 0 };
   }
 

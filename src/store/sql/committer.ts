@@ -5,7 +5,8 @@
 import { SqlFault } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
-import { BatchWriter, type BatchWriterOptions, type Job, type Written } from './batch-writer.ts';
+import { BatchWriter, type BatchWriterOptions, type Written } from './batch-writer.ts';
+import type { Job } from './job.ts';
 import { updateCompactRevision } from './compactor.ts';
 import { toEtcdError } from './faults.ts';
 import { bytes, int64 } from './row.ts';

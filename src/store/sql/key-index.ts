@@ -46,6 +46,8 @@ export interface OfferedCommit {
 export interface KeyIndex {
   /** The index is exactly the store at this revision; undefined while it is being built: then it knows nothing. */
   readonly revision: Revision | undefined;
+  /** How often it was built: what was known before a build may be of another history. */
+  readonly builds: number;
   /** Undefined = the key is not there. Only while `revision` is defined. */
   get(key: Buffer): KeyMeta | undefined;
   /**
@@ -92,6 +94,7 @@ class DatabaseKeyIndex implements KeyIndex {
   readonly #query: Query;
   readonly #read: () => Promise<void>;
   #content: Content | undefined;
+  #builds = 0;
   #running: Promise<void> | undefined;
   #rest = new AbortController();
   #hinted = false;
@@ -104,6 +107,10 @@ class DatabaseKeyIndex implements KeyIndex {
 
   get revision(): Revision | undefined {
     return this.#content?.revision;
+  }
+
+  get builds(): number {
+    return this.#builds;
   }
 
   get(key: Buffer): KeyMeta | undefined {
@@ -202,6 +209,7 @@ class DatabaseKeyIndex implements KeyIndex {
     const built = await buildKeys(this.#query);
     if (built === undefined || this.#stop.signal.aborted) return;
     const { keys, revision } = built;
+    this.#builds++;
     this.#content = { keys, revision, past: new PastChanges(safeNumber(revision)) };
     const ms = Math.round(clock.now() - startedAt);
     logger.info('The key index is built', { keys: keys.size, bytes: keys.bytes, revision, ms });

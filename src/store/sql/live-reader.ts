@@ -16,6 +16,8 @@ export interface Live extends Omit<KeyValue, 'value'> {
 export interface KnownKeys {
   /** Undefined while nothing is known: then `get` must not be asked. */
   readonly revision: Revision | undefined;
+  /** How often everything was read anew: then what was known before may be of another history. */
+  readonly builds: number;
   /** Undefined = the key is not there. */
   get(key: Buffer): Omit<KeyValue, 'key' | 'value'> | undefined;
   /** What is known may not be what the database has at that revision: forget it. */
@@ -25,6 +27,7 @@ export interface KnownKeys {
 /** For stores that always look into their tables. */
 export const nothingKnown: KnownKeys = {
   revision: undefined,
+  builds: 0,
   get: () => undefined,
   distrust: () => undefined,
 };

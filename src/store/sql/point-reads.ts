@@ -4,6 +4,7 @@
 // not the business of the others in its statement.
 
 import type { QueryResult, Row, SqlValue, Statement } from '../../dialect/dialect.ts';
+import { EtcdError } from '../../etcd/errors.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { RangeRequest } from '../../etcd/types.ts';
 import { hasKey, snapshotOf } from './past.ts';
@@ -15,6 +16,8 @@ import { int64, keyValueOf } from './row.ts';
 const statementsMax = 2;
 /** Gets in one statement. With a value each, a statement carries two mebibytes at most. */
 const keysMax = 64;
+/** Gets that may wait; above, `tooManyRequests`. */
+const waitingMax = 10_000;
 /** A larger value does not travel with others: its get asks again alone. */
 const sharedValueBytesMax = 32 * 1024;
 
@@ -26,7 +29,7 @@ export type QueryAlone = (
 ) => Promise<QueryResult>;
 
 export interface PointReads {
-  /** For requests that `isPointRead`. @throws EtcdError compacted, futureRevision; the abort reason */
+  /** For requests that `isPointRead`. @throws EtcdError compacted, futureRevision, tooManyRequests; the abort reason */
   read(request: RangeRequest, signal: AbortSignal): Promise<RangeAnswer>;
 }
 
@@ -83,10 +86,8 @@ class JoinedReads implements PointReads {
 
   #find(key: Buffer, signal: AbortSignal): Promise<Found> {
     return new Promise<Found>((resolve, reject) => {
-      if (signal.aborted) {
-        reject(signal.reason);
-        return;
-      }
+      if (signal.aborted) return reject(signal.reason);
+      if (this.#waiting.length >= waitingMax) return reject(new EtcdError('tooManyRequests'));
       const leave = () => {
         get.isOver = true;
         signal.removeEventListener('abort', onAbort);
@@ -110,7 +111,7 @@ class JoinedReads implements PointReads {
       };
       signal.addEventListener('abort', onAbort, { once: true });
       this.#waiting.push(get);
-      this.#schedule();
+      return this.#schedule();
     });
   }
 

@@ -1,6 +1,6 @@
-// What one write transaction knows and has changed: the counters of the locked meta row, the live keys read so far with
-// the batch's own changes laid over them, and the rows still to be written. Used by txn.ts and committer.ts. Invariant: after
-// `flush` the database, as this transaction sees it, is the state; before, database plus unwritten rows are.
+// What one batch knows and has changed: the counters it began with, the live keys read so far with the batch's own changes
+// laid over them, and the rows still to be written. Used by txn.ts and batch-writer.ts. Invariant: what the reader gave plus the
+// unwritten rows is the state; under the lock, after `flush`, the database as the transaction sees it is.
 
 import type { Capabilities, SqlValue, Step } from '../../dialect/dialect.ts';
 import type { KeyRange } from '../../etcd/range.ts';

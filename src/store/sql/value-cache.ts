@@ -1,6 +1,6 @@
 // Values that were written a short while ago, so that the next write of a key need not read the one it replaces. Used by
-// live-reader.ts and the committer. Each value belongs to one key and revision, so nothing in it can be out of date: what is not
-// asked for any more is dropped.
+// live-reader.ts and batch-writer.ts. Each value belongs to one key and revision, so it is out of date only where a database
+// that has lost commits takes a revision again; then the cache is cleared.
 
 import type { Revision } from '../../etcd/types.ts';
 
@@ -32,12 +32,20 @@ export class ValueCache {
   set(key: Buffer, modRevision: Revision, value: Buffer): void {
     const name = nameOf(key);
     this.#remove(name);
-    this.#entries.set(name, { modRevision, value });
+    // Of its own: a view would keep the whole request in memory.
+    const own = Buffer.allocUnsafeSlow(value.length);
+    value.copy(own);
+    this.#entries.set(name, { modRevision, value: own });
     this.#bytes += weightOf(name, value);
     for (const oldest of this.#entries.keys()) {
       if (this.#bytes <= this.#bytesMax) return;
       this.#remove(oldest);
     }
+  }
+
+  clear(): void {
+    this.#entries.clear();
+    this.#bytes = 0;
   }
 
   delete(key: Buffer): void {
