@@ -3,7 +3,7 @@
 // tag and what it takes; numbers are little-endian.
 
 import type { Row, SqlValue } from './dialect.ts';
-import type { WireValue } from './sqlite.ts';
+import type { WireValue } from './sqlite-wire.ts';
 
 const tag = { null: 0, int64: 1, double: 2, text: 3, bytes: 4 } as const;
 const lengthBytes = 4;

@@ -6,7 +6,7 @@ import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
 import { packRows } from './sqlite-rows.ts';
-import type { Answer, Request, WireValue, WorkerSettings } from './sqlite.ts';
+import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
 
 /** Prepared statements kept; the least recently used goes first. */
 const preparedMax = 200;

@@ -16,6 +16,7 @@ import {
 import { onConflict } from './on-conflict.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
 import { makeFolder } from '../lib/folder.ts';
+import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
 import { unpackRows } from './sqlite-rows.ts';
 import { refuse } from './url.ts';
 
@@ -50,51 +51,7 @@ export function parseSqliteUrl(text: string): string {
   }
 }
 
-// Statements: requests to the worker and its answers
-
-/** Started with the worker. */
-export interface WorkerSettings {
-  readonly path: string;
-  readonly busyTimeoutMs: number;
-  readonly readOnly: boolean;
-}
-
-/** A value as it crosses between the threads; the structured clone makes Uint8Array of a Buffer. */
-export type WireValue = bigint | number | string | Uint8Array | null;
-
-export type Request =
-  | { readonly id: number; readonly kind: 'open' }
-  | { readonly id: number; readonly kind: 'close' }
-  | { readonly id: number; readonly kind: 'control'; readonly text: string }
-  | {
-      readonly id: number;
-      readonly kind: 'run';
-      readonly text: string;
-      readonly params: readonly WireValue[];
-    }
-  | {
-      readonly id: number;
-      readonly kind: 'script';
-      readonly begin: string;
-      readonly steps: readonly { readonly text: string; readonly params: readonly WireValue[] }[];
-    };
-
-export type Answer =
-  | {
-      readonly id: number;
-      readonly ok: true;
-      readonly columns: readonly string[];
-      /** See sqlite-rows.ts. */
-      readonly packed: Uint8Array<ArrayBuffer>;
-      readonly affected: number;
-    }
-  | {
-      readonly id: number;
-      readonly ok: false;
-      readonly message: string;
-      readonly code: number;
-      readonly system: string;
-    };
+// Faults of the thread
 
 /** SQLite's extended result code, or the system's code, with the message. */
 class SqliteError extends Error {
