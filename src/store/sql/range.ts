@@ -7,7 +7,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 import { isEmptyRange, keyRange } from '../../etcd/range.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { KeyValue, RangeRequest, Revision, SortTarget } from '../../etcd/types.ts';
-import type { KeyCounts } from './key-counts.ts';
+import type { KeyCounts } from './keys/key-counts.ts';
 import { selectRevisions } from './log-statements.ts';
 import {
   changesToUndo,

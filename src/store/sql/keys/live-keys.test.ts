@@ -2,9 +2,9 @@
 
 import test from 'ava';
 import fc from 'fast-check';
-import { contains, type KeyRange } from '../../etcd/range.ts';
-import { safeNumber, type KeyCounters } from './key-index-block.ts';
-import { LiveKeys } from './key-index-keys.ts';
+import { contains, type KeyRange } from '../../../etcd/range.ts';
+import { safeNumber, type KeyCounters } from './block.ts';
+import { LiveKeys } from './live-keys.ts';
 
 /** Few distinct bytes and some long runs, so that keys share much and little. */
 const key = fc

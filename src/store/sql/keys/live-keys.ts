@@ -2,8 +2,8 @@
 // millions of keys. Blocks of some hundred keys stand in groups of some hundred blocks; each group knows how many keys it
 // has, so a count adds up a few hundred numbers at most. Invariant: no block and no group is empty, and keys ascend.
 
-import type { KeyRange } from '../../etcd/range.ts';
-import { KeyBlock, type KeyCounters } from './key-index-block.ts';
+import type { KeyRange } from '../../../etcd/range.ts';
+import { KeyBlock, type KeyCounters } from './block.ts';
 
 /** Blocks from which on a group is split. */
 const groupBlocksMax = 256;

@@ -1,4 +1,4 @@
-// Some hundred keys in order, with their counters, in one buffer: what the key index is made of (key-index-keys.ts). Each
+// Some hundred keys in order, with their counters, in one buffer: what the key index is made of (live-keys.ts). Each
 // entry has how many bytes its key shares with the one before it, the rest of the key, and the counters as varints.
 // Invariants: keys ascend; what is shared is always the longest common prefix, 0 for the first entry. So a search passes
 // over most entries by comparing two numbers.

@@ -1,12 +1,12 @@
 // Counts of keys at a revision from the key index, for range.ts: what is counted is what a statement at that revision would
 // count. Used by sql-store.ts. The index may be behind the database, which others write to; it then reads on first.
 
-import type { KeyRange } from '../../etcd/range.ts';
-import type { Revision } from '../../etcd/types.ts';
-import { orAborted } from '../../lib/abort.ts';
+import type { KeyRange } from '../../../etcd/range.ts';
+import type { Revision } from '../../../etcd/types.ts';
+import { orAborted } from '../../../lib/abort.ts';
 import type { KeyIndex } from './key-index.ts';
-import { createShared } from './limits.ts';
-import type { LogReader, Revisions } from './log-reader.ts';
+import { createShared } from '../limits.ts';
+import type { LogReader, Revisions } from '../log-reader.ts';
 
 /** Counts for the requests of one caller. */
 export interface KeyCounts {

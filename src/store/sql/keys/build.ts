@@ -2,11 +2,11 @@
 // page's moment on, which brings all of them to one. So no transaction stays open, a compaction or a writer
 // is never held up, and a key that changes meanwhile is right in the end: its last change in the log decides.
 
-import type { Revision } from '../../etcd/types.ts';
-import { safeNumber } from './key-index-block.ts';
-import { LiveKeys } from './key-index-keys.ts';
-import { readChanges, readKeys } from './key-index-reader.ts';
-import type { Query } from './statements.ts';
+import type { Revision } from '../../../etcd/types.ts';
+import { safeNumber } from './block.ts';
+import { LiveKeys } from './live-keys.ts';
+import { readChanges, readKeys } from './reader.ts';
+import type { Query } from '../statements.ts';
 
 /** The live keys at a revision. */
 export interface BuiltKeys {

@@ -4,21 +4,21 @@
 // defined, the index is the store at that revision, nothing more and nothing less; else it is not asked.
 // States: building → ready → building … (when history it needs is gone, or is not the one it knows) → closed.
 
-import type { Driver } from '../../dialect/dialect.ts';
-import { EtcdError } from '../../etcd/errors.ts';
-import type { KeyRange } from '../../etcd/range.ts';
-import type { Event, LeaseId, Revision } from '../../etcd/types.ts';
-import { orAborted } from '../../lib/abort.ts';
-import { createBackoff } from '../../lib/backoff.ts';
-import type { Clock } from '../../lib/clock.ts';
-import type { Logger } from '../../lib/log.ts';
-import { safeNumber } from './key-index-block.ts';
-import { buildKeys } from './key-index-build.ts';
-import { PastChanges } from './key-index-changes.ts';
-import type { LiveKeys } from './key-index-keys.ts';
-import { readChanges, type ChangeRow } from './key-index-reader.ts';
-import { createShared } from './limits.ts';
-import type { Query } from './statements.ts';
+import type { Driver } from '../../../dialect/dialect.ts';
+import { EtcdError } from '../../../etcd/errors.ts';
+import type { KeyRange } from '../../../etcd/range.ts';
+import type { Event, LeaseId, Revision } from '../../../etcd/types.ts';
+import { orAborted } from '../../../lib/abort.ts';
+import { createBackoff } from '../../../lib/backoff.ts';
+import type { Clock } from '../../../lib/clock.ts';
+import type { Logger } from '../../../lib/log.ts';
+import { safeNumber } from './block.ts';
+import { buildKeys } from './build.ts';
+import { PastChanges } from './changes.ts';
+import type { LiveKeys } from './live-keys.ts';
+import { readChanges, type ChangeRow } from './reader.ts';
+import { createShared } from '../limits.ts';
+import type { Query } from '../statements.ts';
 
 /** How often the log is read where nothing else brings what others write: a compaction must not overtake the index. */
 const refreshMs = 5_000;

@@ -3,7 +3,7 @@
 // them are not known. Changes are kept in portions; those of a full one are sorted by key with running sums, so that a
 // portion takes two searches.
 
-import type { KeyRange } from '../../etcd/range.ts';
+import type { KeyRange } from '../../../etcd/range.ts';
 
 const portionChanges = 1024;
 const bytesMax = 8 * 1024 * 1024;

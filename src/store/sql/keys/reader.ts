@@ -2,11 +2,11 @@
 // Used by key-index.ts. Each is one statement and so one snapshot: the counters of the meta row and the rows belong to
 // the same state.
 
-import type { Row, Statement } from '../../dialect/dialect.ts';
-import type { Revision } from '../../etcd/types.ts';
-import { revisionsOf, type Revisions } from './log-reader.ts';
-import { bytes, int64 } from './row.ts';
-import type { Query } from './statements.ts';
+import type { Row, Statement } from '../../../dialect/dialect.ts';
+import type { Revision } from '../../../etcd/types.ts';
+import { revisionsOf, type Revisions } from '../log-reader.ts';
+import { bytes, int64 } from '../row.ts';
+import type { Query } from '../statements.ts';
 
 /** Rows in one answer: so many are taken in within a few milliseconds. */
 const pageRows = 500;

@@ -2,8 +2,8 @@
 
 import test from 'ava';
 import fc from 'fast-check';
-import { contains, type KeyRange } from '../../etcd/range.ts';
-import { PastChanges } from './key-index-changes.ts';
+import { contains, type KeyRange } from '../../../etcd/range.ts';
+import { PastChanges } from './changes.ts';
 
 interface Change {
   readonly revision: number;
