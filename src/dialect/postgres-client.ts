@@ -47,7 +47,7 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   // A gateway that is gone without a word must not keep what it has locked until TCP notices.
   const timeout = Math.ceil(statementTimeoutMs);
   return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
-    SET default_transaction_isolation = 'read committed'; SET standard_conforming_strings = on; ${commit}`;
+    SET default_transaction_isolation = 'read committed'; ${commit}`;
 }
 
 /** Ends a client at once, whatever it is doing. */

@@ -42,7 +42,7 @@ const sql: DialectSql = {
 
 /** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
 function literal(value: Exclude<SqlValue, null>): string {
-  if (Buffer.isBuffer(value)) return `'\\x${value.toString('hex')}'::bytea`;
+  if (Buffer.isBuffer(value)) return `decode('${value.toString('hex')}', 'hex')`;
   return typeof value === 'bigint' ? String(value) : pg.escapeLiteral(String(value));
 }
 
@@ -95,11 +95,28 @@ class PostgresConnection implements Connection {
     }
   }
 
-  /** One statement commits by itself; several go as one text, which the server runs as one transaction. */
-  async script(_begin: string, steps: readonly Step[]): Promise<void> {
-    const [only] = steps;
-    if (steps.length === 1 && only !== undefined) await this.run(only.statement.text, only.params);
-    else await this.#client.query(scriptText(steps, literal).join(';\n'));
+  /**
+   * One statement commits by itself. Of several the first goes ahead, the others as one text: the server's log has the whole
+   * text of what it refuses, and that is to be the guard, not the values.
+   */
+  async script(begin: string, steps: readonly Step[]): Promise<void> {
+    const [first, ...others] = steps;
+    if (others.length === 0 && first !== undefined) {
+      const { affected } = await this.run(first.statement.text, first.params);
+      if (affected === 0)
+        throw new SqlFault('other', `Expected ${first.statement.name} to write, it did not`);
+      return;
+    }
+    const [guard = '', ...texts] = scriptText(steps, literal);
+    try {
+      await this.#client.query(`${begin};\n${guard}`);
+      await this.#client.query([...texts, 'COMMIT'].join(';\n'));
+    } catch (error) {
+      await this.#client.query('ROLLBACK').catch(() => {
+        this.#usable = false;
+      });
+      throw error;
+    }
   }
 
   isUsable(): boolean {

@@ -34,7 +34,7 @@ const retryMaxMs = 500;
 /** After another gateway has written, batches take the lock for so long rather than find it again and again. */
 const contendedForMs = 100;
 /** How long an answer waits for the values before its batch, when the batch is there; else its events come from the log. */
-const completeWithinMs = 50;
+const completeWithinMs = 10;
 /** Leases that one script looks after. */
 const leasesMax = 1_024;
 /** Recent values kept for the writes that replace them. */
@@ -86,8 +86,10 @@ export class BatchWriter {
   /** The build of the index that the values go with. */
   #builds = 0;
   #batch = 0n;
-  /** The meta row as this process has last left or seen it. */
+  /** The meta row as this process has last left or seen it; undefined when it may have changed since. */
   #meta: MetaState | undefined;
+  /** The same, remembered: a state with its revision but another name is of another history. */
+  #seenLast: MetaState | undefined;
   /** Until then other gateways are taken to be writing. */
   #contendedUntil = Number.NEGATIVE_INFINITY;
 
@@ -132,6 +134,7 @@ export class BatchWriter {
           logger.warn('A commit that was not answered has been looked for', { found });
           if (found === 'there') return this.#seen(attempt);
           if (found === 'unknown') throw error;
+          this.#contend();
         } else if (!isTransient(error)) throw error;
         if (clock.now() > deadline || closed.aborted) throw error;
       }
@@ -193,7 +196,7 @@ export class BatchWriter {
     });
     await state.prefetch(combine(jobs, false));
     const outcomes = await evaluate(jobs, state);
-    if (index.revision !== before) throw new StaleIndexError();
+    if (index.revision !== before || index.builds !== this.#builds) throw new StaleIndexError();
     return { state, outcomes };
   }
 
@@ -249,7 +252,7 @@ export class BatchWriter {
     const { index } = this.#options;
     if (index.revision === undefined) return;
     if (index.revision !== revision) this.#contend();
-    const isOther = this.#meta?.revision === revision && !isSame(this.#meta.last, last);
+    const isOther = this.#seenLast?.revision === revision && !isSame(this.#seenLast.last, last);
     if (index.revision > revision) index.distrust('the database has lost commits');
     // Commits were lost, and another gateway has taken their revisions. A write without a revision has a negative name.
     else if (isOther && last.writer > 0n) index.distrust('the database has another history');
@@ -258,7 +261,7 @@ export class BatchWriter {
   /** Notes what the meta row says after `attempt`. */
   #seen(attempt: Attempt): Attempt {
     const { hasWritten, after, last, name } = attempt;
-    this.#meta = { revision: after, last: hasWritten ? name : last };
+    this.#meta = this.#seenLast = { revision: after, last: hasWritten ? name : last };
     return attempt;
   }
 

@@ -16,8 +16,8 @@ import { writeStatements, type WriteStatements } from './statements.ts';
 /** Jobs in one database transaction, and bytes of their requests. */
 const batchJobsMax = 256;
 const batchBytesMax = 4 * 1024 * 1024;
-/** Turns of the event loop that a batch may grow for. */
-const gatherTurnsMax = 16;
+/** How long a batch may grow. */
+const gatherMaxMs = 2;
 /** Jobs and bytes that may wait; above, `tooManyRequests`. */
 const queueJobsMax = 10_000;
 const queueBytesMax = 256 * 1024 * 1024;
@@ -177,7 +177,8 @@ class GroupCommitter implements Committer {
    * clients that have just been answered, share a batch. A lone job waits for one turn.
    */
   async #gather(): Promise<void> {
-    for (let turn = 0; turn < gatherTurnsMax; turn++) {
+    const until = performance.now() + gatherMaxMs;
+    while (performance.now() < until) {
       const known = this.#queue.length;
       await new Promise((resolve) => {
         setImmediate(resolve);
