@@ -17,11 +17,10 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { bytes, int64 } from './row.ts';
+import { pairsMax } from './statements.ts';
 
 /** Rows of the log looked at, and so about as many deleted, in one transaction. */
 const windowRows = 512;
-/** Rows named in one statement; SQLite nests no more than 1000 conditions. */
-const pairsMax = 128;
 /** How often a gateway looks whether a sweep was left unfinished by another one. */
 const lookMs = 60_000;
 /** A sweep that finds another one ahead of it leaves it alone for so long. */

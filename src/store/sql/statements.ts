@@ -1,5 +1,5 @@
-// The SQL of the write path: one text for all engines, made from a dialect's fragments. Used by state.ts and committer.ts;
-// reads have range-statements.ts and log-statements.ts. Lists of keys are padded to a power of two by repeating the last one, so
+// The SQL of the write path: one text for all engines, made from a dialect's fragments. Used by state.ts, live-reader.ts and
+// batch-writer.ts; reads have range-statements.ts and log-statements.ts. Lists of keys are padded to a power of two by repeating the last one, so
 // that few distinct texts exist and prepared statements stay few.
 
 import type {
@@ -38,7 +38,7 @@ export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'v
 /** Puts that go in one statement with the guard. */
 export const putsMax = 256;
 
-/** SQLite nests no more than 1000 conditions. */
+/** Rows named by pairs of columns in one statement; SQLite nests no more than 1000 conditions. */
 export const pairsMax = 128;
 
 const leaseKeyColumns = ['lease', 'k'] as const;
