@@ -8,16 +8,18 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { encodeRangeRequest, decodeRangeResponse } from '../src/etcd/codec/kv.ts';
 import { encodeTxnRequest } from '../src/etcd/codec/txn.ts';
-import { EtcdError, etcdErrors, grpcCode } from '../src/etcd/errors.ts';
+import { EtcdError, etcdErrors } from '../src/etcd/errors.ts';
 import type { Event, Revision } from '../src/etcd/types.ts';
 import { silentLogger } from '../src/lib/log.ts';
 import { openEtcdStore, type EtcdStore } from '../src/store/etcd/etcd-store.ts';
-import { RawStatusError, type BackendTls, type Watch } from '../src/store/store.ts';
+import { type BackendTls, type Watch } from '../src/store/store.ts';
 import { endOf, op, rangeRequest, txnRequest, watchRequest } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
 import { createCertificates } from './servers/certificates.ts';
 import { skipped } from './servers/database.ts';
 import { freePort, tempFolder, testEtcd, waitFor, type TestEtcd } from './servers/index.ts';
+import { StatusError } from '../src/grpc/status.ts';
+import { grpcCode } from '../src/grpc/codes.ts';
 
 let etcd: TestEtcd | undefined;
 let stores = 0;
@@ -109,7 +111,7 @@ test('a lease of another store is taken over by the first write that names it', 
   await Promise.all([put(4713n), put(4713n)]);
   const { grantedTtl, keys } = await store.leaseTimeToLive({ id: 4713n, keys: true }, soon());
   t.deepEqual([grantedTtl, keys.map(String)], [600, ['adopt/a']]);
-  const unknown = await t.throwsAsync(put(4714n), { instanceOf: RawStatusError });
+  const unknown = await t.throwsAsync(put(4714n), { instanceOf: StatusError });
   t.is(unknown.message, etcdErrors.leaseNotFound[1]);
 });
 
@@ -134,10 +136,10 @@ test('passthrough: bytes and statuses as etcd gives them', async (t) => {
   const request = Buffer.concat([encodeRangeRequest(rangeRequest('none')), Buffer.from([0x98, 0x06, 1])]);
   t.is(decodeRangeResponse(await passthrough.unary('/etcdserverpb.KV/Range', request, options)).count, 0);
   const refused = passthrough.unary('/etcdserverpb.KV/Range', Buffer.alloc(0), options);
-  const error = await t.throwsAsync(refused, { instanceOf: RawStatusError });
+  const error = await t.throwsAsync(refused, { instanceOf: StatusError });
   t.deepEqual([error?.code, error?.message], [3, 'etcdserver: key is not provided']);
   const unknown = passthrough.unary('/etcdserverpb.KV/Nothing', Buffer.alloc(0), options);
-  t.is((await t.throwsAsync(unknown, { instanceOf: RawStatusError }))?.code, grpcCode.unimplemented);
+  t.is((await t.throwsAsync(unknown, { instanceOf: StatusError }))?.code, grpcCode.unimplemented);
 });
 
 test('passthrough: a server stream arrives whole, a cancelled one ends', async (t) => {
@@ -322,8 +324,8 @@ test('a call that is refused unseen is made again, one that is broken off is not
   });
   t.deepEqual(await unary(), Buffer.from([42]));
   t.is(calls(), 2);
-  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.internal);
-  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
+  t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.code, grpcCode.internal);
+  t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.code, grpcCode.unavailable);
   t.is(calls(), 4);
 });
 
@@ -337,7 +339,7 @@ test('a call is not made again when it may have run', async (t) => {
     }
   });
   for (let call = 1; call <= 2; call++) {
-    t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
+    t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.code, grpcCode.unavailable);
     t.is(calls(), call);
   }
 });
@@ -368,9 +370,9 @@ test('answers that are not what they should be are errors', async (t) => {
     else endWith(stream, { 'grpc-status': '9', 'grpc-message': 'nicht m%C3%B6glich' }, Buffer.alloc(0));
   });
   for (let call = 1; call <= 5; call++)
-    t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.internal, `${call}`);
-  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.code, grpcCode.unavailable);
-  t.is((await t.throwsAsync(unary(), { instanceOf: RawStatusError }))?.message, 'nicht möglich');
+    t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.code, grpcCode.internal, `${call}`);
+  t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.code, grpcCode.unavailable);
+  t.is((await t.throwsAsync(unary(), { instanceOf: StatusError }))?.message, 'nicht möglich');
 });
 
 test('TLS files that cannot be used are an error at once', (t) => {

@@ -1,22 +1,16 @@
-// Adapters between grpc-js handlers and plain async functions on bytes. grpc-js callbacks, events and cancellation are
-// confined to this file: the services see a request, a context and, for streams, a MessageStream. This is also the one
-// place where errors become gRPC statuses, where failed calls are logged and where calls are counted.
+// Adapters between calls as they come over the wire and plain async functions on bytes: the services see a request, a context
+// and, for streams, a MessageStream. This is also the one place where errors become gRPC statuses, where failed calls are
+// logged and where calls are counted.
 
-import type {
-  handleBidiStreamingCall,
-  handleServerStreamingCall,
-  handleUnaryCall,
-  Metadata,
-} from '@grpc/grpc-js';
-import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { EtcdError, etcdErrors } from '../etcd/errors.ts';
 import { MalformedMessageError } from '../etcd/wire.ts';
+import type { CallListener, IncomingCall } from '../grpc/incoming-call.ts';
+import { StatusError, type GrpcStatus } from '../grpc/status.ts';
 import { InvariantError } from '../lib/invariant.ts';
-import { RawStatusError, type RawMetadata } from '../store/store.ts';
+import type { RawMetadata } from '../store/store.ts';
 import type { FailureLevel, FailureLog } from './failure-log.ts';
 import type { RpcMetrics } from './metrics.ts';
-
-/** Bytes of one stream that may be on their way to a client that is slow to take them, one message aside. */
-const bytesUnderWayMax = 1024 * 1024;
+import { grpcCode } from '../grpc/codes.ts';
 
 /** What a handler knows of its call. */
 export interface CallContext {
@@ -52,22 +46,12 @@ export interface CallOptions {
   readonly onBroken: (error: InvariantError) => void;
 }
 
-interface Status {
-  readonly code: number;
-  readonly details: string;
-}
-
-/** The server's side of a streaming call, as far as this file uses it. */
-interface WritableCall {
-  write(message: Buffer, taken: () => void): boolean;
-  end(): unknown;
-  emit(event: 'error', status: Status): boolean;
-  on(event: 'drain' | 'cancelled' | 'close', listener: () => void): unknown;
-}
+/** Serves the calls of one method. */
+export type Serve = (call: IncomingCall) => CallListener;
 
 /** The status a client sees for `error`: texts of EtcdError and of etcd itself travel, anything else stays here. */
-export function statusOf(error: unknown): Status {
-  if (error instanceof EtcdError || error instanceof RawStatusError)
+export function statusOf(error: unknown): GrpcStatus {
+  if (error instanceof EtcdError || error instanceof StatusError)
     return { code: error.code, details: error.message };
   if (error instanceof MalformedMessageError)
     return { code: grpcCode.invalidArgument, details: `switchyard: malformed request: ${error.message}` };
@@ -94,15 +78,6 @@ function logLevel(code: number): FailureLevel {
   }
 }
 
-/** Pseudo-headers are already gone; binary headers and transport headers are of no use to a store. */
-function textMetadata(metadata: Metadata): RawMetadata {
-  const text: Record<string, string> = {};
-  for (const [name, value] of Object.entries(metadata.getMap())) {
-    if (typeof value === 'string' && name !== 'user-agent') text[name] = value;
-  }
-  return text;
-}
-
 /** Makes adapters that share a log, the counters and the shutdown signal. */
 export class CallAdapters {
   readonly #options: CallOptions;
@@ -124,87 +99,59 @@ export class CallAdapters {
     return (this.#idle ??= Promise.withResolvers()).promise;
   }
 
+  /** A unary RPC. */
+  unary(method: string, handler: UnaryHandler): Serve {
+    return (call) =>
+      new SingleRequest(call, (request) => {
+        const started = performance.now();
+        const abort = new AbortController();
+        this.#callsOpen++;
+        const succeed = (response: Buffer) => {
+          this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
+          call.write(response);
+          call.finish({ code: grpcCode.ok, details: '' });
+          this.#callsOpen--;
+          this.#ended();
+        };
+        const fail = (error: unknown) => {
+          call.finish(this.#failed(method, error, abort.signal.aborted, started));
+          this.#callsOpen--;
+          this.#ended();
+        };
+        try {
+          handler(request, contextOf(call, method, abort.signal)).then(succeed, fail);
+        } catch (error) {
+          // A handler that throws before its first await.
+          fail(error);
+        }
+        return { onMessage: ignore, onRoom: ignore, onCancelled: () => abort.abort() };
+      });
+  }
+
+  /** A bidirectional stream. */
+  bidi(method: string, handler: StreamHandler): Serve {
+    return (call) => this.#run(method, call, true, (stream, context) => handler(stream, context));
+  }
+
+  /** One request, many responses. */
+  serverStream(method: string, handler: ServerStreamHandler): Serve {
+    return (call) =>
+      new SingleRequest(call, (request) =>
+        this.#run(method, call, false, (stream, context) => handler(request, stream, context)),
+      );
+  }
+
   #ended(): void {
     if (this.#callsOpen + this.#streamsOpen > 0) return;
     this.#idle?.resolve();
     this.#idle = undefined;
   }
 
-  /** A unary RPC. */
-  unary(method: string, handler: UnaryHandler): handleUnaryCall<Buffer, Buffer> {
-    return (call, callback) => {
-      const started = performance.now();
-      const abort = new AbortController();
-      let isOver = false;
-      // grpc-js says so after every call; an abort that nobody waits for would cost as much as the rest of the adapter.
-      call.on('cancelled', () => {
-        if (!isOver) abort.abort();
-      });
-      this.#callsOpen++;
-      let metadata: RawMetadata | undefined;
-      const context: CallContext = {
-        method,
-        signal: abort.signal,
-        get metadata() {
-          return (metadata ??= textMetadata(call.metadata));
-        },
-      };
-      const done = () => {
-        this.#callsOpen--;
-        this.#ended();
-      };
-      const succeed = (response: Buffer) => {
-        isOver = true;
-        this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
-        callback(null, response);
-        done();
-      };
-      const fail = (error: unknown) => {
-        isOver = true;
-        callback(this.#failed(method, error, abort.signal.aborted, started));
-        done();
-      };
-      try {
-        handler(call.request, context).then(succeed, fail);
-      } catch (error) {
-        // A handler that throws before its first await.
-        fail(error);
-      }
-    };
-  }
-
-  /** A bidirectional stream. */
-  bidi(method: string, handler: StreamHandler): handleBidiStreamingCall<Buffer, Buffer> {
-    return (call) => {
-      // Leaving the loop early must not destroy the call: the status still has to go out.
-      const requests = call.iterator({ destroyOnReturn: false });
-      const requestIterable = { [Symbol.asyncIterator]: () => requests as AsyncIterator<Buffer> };
-      this.#run(method, call, call.metadata, (stream, context) => handler(stream, context), requestIterable);
-    };
-  }
-
-  /** One request, many responses. */
-  serverStream(method: string, handler: ServerStreamHandler): handleServerStreamingCall<Buffer, Buffer> {
-    return (call) => {
-      this.#run(method, call, call.metadata, (stream, context) => handler(call.request, stream, context));
-    };
-  }
-
-  #run(
-    method: string,
-    call: WritableCall,
-    metadata: Metadata,
-    handler: StreamHandler,
-    requests: AsyncIterable<Buffer> = {
-      [Symbol.asyncIterator]: () => ({ next: () => Promise.resolve({ done: true, value: undefined }) }),
-    },
-  ): void {
+  #run(method: string, call: IncomingCall, readsOn: boolean, handler: StreamHandler): CallListener {
     const started = performance.now();
     const { shutdown, metrics } = this.#options;
     const abort = new AbortController();
-    const stream = new CallStream(call, requests, abort.signal);
-    call.on('cancelled', () => abort.abort());
-    call.on('close', () => abort.abort());
+    const stream = new CallStream(call, readsOn, abort);
     const stopped = Promise.withResolvers<never>();
     const stop = () => stopped.reject(new EtcdError('stopped'));
     if (shutdown.aborted) stop();
@@ -214,21 +161,22 @@ export class CallAdapters {
     const finish = (error?: unknown) => {
       const cancelled = abort.signal.aborted;
       shutdown.removeEventListener('abort', stop);
-      abort.abort();
       stream.close();
       metrics.streamClosed(method);
       if (error === undefined) {
         metrics.finished(method, grpcCode.ok, performance.now() - started);
-        call.end();
-      } else call.emit('error', this.#failed(method, error, cancelled, started));
+        call.finish({ code: grpcCode.ok, details: '' });
+      } else call.finish(this.#failed(method, error, cancelled, started));
+      abort.abort();
       this.#streamsOpen--;
       this.#ended();
     };
-    const context = { method, metadata: textMetadata(metadata), signal: abort.signal };
-    Promise.race([handler(stream, context), stopped.promise]).then(() => finish(), finish);
+    const handled = handler(stream, contextOf(call, method, abort.signal));
+    Promise.race([handled, stopped.promise]).then(() => finish(), finish);
+    return stream;
   }
 
-  #failed(method: string, error: unknown, cancelled: boolean, started: number): Status {
+  #failed(method: string, error: unknown, cancelled: boolean, started: number): GrpcStatus {
     const status = cancelled
       ? { code: grpcCode.canceled, details: 'the call was canceled' }
       : statusOf(error);
@@ -236,6 +184,56 @@ export class CallAdapters {
     this.#options.failures.failed(logLevel(status.code), { method, code: status.code, error });
     if (error instanceof InvariantError) this.#options.onBroken(error);
     return status;
+  }
+}
+
+const ignore = () => undefined;
+
+function contextOf(call: IncomingCall, method: string, signal: AbortSignal): CallContext {
+  let metadata: RawMetadata | undefined;
+  return {
+    method,
+    signal,
+    get metadata() {
+      return (metadata ??= call.metadata());
+    },
+  };
+}
+
+/** Waits for the one message of a request, then gives the call to whom `begin` says. */
+class SingleRequest implements CallListener {
+  readonly #call: IncomingCall;
+  readonly #begin: (request: Buffer) => CallListener;
+  #served: CallListener | undefined;
+
+  constructor(call: IncomingCall, begin: (request: Buffer) => CallListener) {
+    this.#call = call;
+    this.#begin = begin;
+  }
+
+  onMessage(): void {
+    const call = this.#call;
+    if (this.#served !== undefined || !call.isWhole) return;
+    let request: Buffer | undefined;
+    try {
+      request = call.read();
+      if (request === undefined || call.read() !== undefined)
+        throw new StatusError(
+          grpcCode.internal,
+          'grpc: expected one message of the request, got none or more',
+        );
+    } catch (error) {
+      return call.finish(statusOf(error));
+    }
+    this.#served = this.#begin(request);
+  }
+
+  onCancelled(): void {
+    this.#served?.onCancelled();
+  }
+
+  onRoom(): void {
+    this.#served?.onRoom();
   }
 }
 
@@ -247,77 +245,81 @@ interface Outgoing {
 }
 
 /**
- * MessageStream over a grpc-js call. Messages leave in the order in which they were given, whoever gives them: progress marks
- * of a watch stream rely on it. The call itself buffers by count, not by size, so bytes under way are counted here.
+ * MessageStream over a call. Messages leave in the order in which they were given, whoever gives them: progress marks of a watch
+ * stream rely on it. What the client does not take waits here, so that it can hold its writers back.
  */
-class CallStream implements MessageStream {
-  readonly #call: WritableCall;
-  readonly #requests: AsyncIterable<Buffer>;
-  readonly #signal: AbortSignal;
-  /** Given to the call and not yet taken by the transport. */
-  #bytesUnderWay = 0;
-  /** The call has said that it takes no more for now. */
-  #full = false;
+class CallStream implements MessageStream, CallListener {
+  readonly #call: IncomingCall;
+  readonly #readsOn: boolean;
+  readonly #abort: AbortController;
   /** One for each writer that waits. */
-  readonly #waiting: Outgoing[] = [];
+  #waiting: Outgoing[] = [];
+  /** The reader that waits for something to come. */
+  #reader: (() => void) | undefined;
   #closed = false;
 
-  constructor(call: WritableCall, requests: AsyncIterable<Buffer>, signal: AbortSignal) {
+  /** `readsOn`: false when the request was read already. */
+  constructor(call: IncomingCall, readsOn: boolean, abort: AbortController) {
     this.#call = call;
-    this.#requests = requests;
-    this.#signal = signal;
-    call.on('drain', () => {
-      this.#full = false;
-      this.#send();
-    });
-    signal.addEventListener('abort', () => this.#send(), { once: true });
+    this.#readsOn = readsOn;
+    this.#abort = abort;
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Buffer> {
-    return this.#requests[Symbol.asyncIterator]();
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
+    while (this.#readsOn && this.#isOpen()) {
+      const message = this.#call.read();
+      if (message !== undefined) yield message;
+      else if (this.#call.isWhole) return;
+      else await new Promise<void>((resolve) => (this.#reader = resolve));
+    }
   }
 
   write(message: Buffer): Promise<void> {
-    if (this.#isOpen() && this.#waiting.length === 0 && !this.#isFull()) {
-      this.#give(message);
+    if (!this.#isOpen()) return takenAtOnce;
+    if (this.#waiting.length === 0 && !this.#call.isHeldBack) {
+      this.#call.write(message);
       return takenAtOnce;
     }
     return new Promise((taken) => {
       this.#waiting.push({ message, taken });
-      this.#send();
     });
   }
 
   /** Nothing is written after this: the status that follows is the last word. */
   close(): void {
     this.#closed = true;
+    this.#release();
+    this.onMessage();
   }
 
-  #send(): void {
-    for (;;) {
-      const isOpen = this.#isOpen();
-      if (isOpen && this.#isFull()) return;
-      const next = this.#waiting.shift();
-      if (next === undefined) return;
-      if (isOpen) this.#give(next.message);
-      next.taken();
+  onMessage(): void {
+    const reader = this.#reader;
+    this.#reader = undefined;
+    reader?.();
+  }
+
+  onRoom(): void {
+    while (this.#waiting.length > 0 && !this.#call.isHeldBack) {
+      const { message, taken } = this.#waiting.shift()!;
+      this.#call.write(message);
+      taken();
     }
   }
 
+  onCancelled(): void {
+    this.#abort.abort();
+    this.#release();
+    this.onMessage();
+  }
+
   #isOpen(): boolean {
-    return !this.#closed && !this.#signal.aborted;
+    return !this.#closed && !this.#abort.signal.aborted;
   }
 
-  #isFull(): boolean {
-    return this.#full || this.#bytesUnderWay >= bytesUnderWayMax;
-  }
-
-  #give(message: Buffer): void {
-    this.#bytesUnderWay += message.length;
-    const more = this.#call.write(message, () => {
-      this.#bytesUnderWay -= message.length;
-      if (this.#waiting.length > 0) this.#send();
-    });
-    if (!more) this.#full = true;
+  /** Nobody waits for a client that is not served any more. */
+  #release(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { taken } of waiting) taken();
   }
 }

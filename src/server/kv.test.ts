@@ -13,14 +13,16 @@ import {
 } from '../etcd/codec/kv.ts';
 import { decodeStatusResponse } from '../etcd/codec/maintenance.ts';
 import { decodeTxnResponse, encodeTxnRequest } from '../etcd/codec/txn.ts';
-import { etcdErrors, EtcdError, grpcCode, type EtcdErrorReason } from '../etcd/errors.ts';
+import { etcdErrors, EtcdError, type EtcdErrorReason } from '../etcd/errors.ts';
 import { putRequest, rangeRequest } from '../etcd/requests.ts';
 import type { PutRequest, RangeRequest, RequestOp } from '../etcd/types.ts';
 import { encode, WireReader } from '../etcd/wire.ts';
 import type { Router } from '../router/router.ts';
-import { RawStatusError, type Passthrough } from '../store/store.ts';
+import { type Passthrough } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { requestBytesMax, txnOpsMax } from './validate.ts';
+import { StatusError } from '../grpc/status.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 const noBytes = Buffer.alloc(0);
 
@@ -149,8 +151,7 @@ test('kv: what an etcd answers passes as bytes, errors too', async (t) => {
   const passthrough: Passthrough = {
     unary: async (method, request) => {
       seen.push(method);
-      if (method.endsWith('/Put'))
-        throw new RawStatusError(grpcCode.unavailable, 'etcdserver: leader changed');
+      if (method.endsWith('/Put')) throw new StatusError(grpcCode.unavailable, 'etcdserver: leader changed');
       return request;
     },
     stream: () => {

@@ -11,10 +11,11 @@ import {
   encodeLeaseId,
   encodeLeaseTimeToLiveRequest,
 } from '../etcd/codec/lease.ts';
-import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { EtcdError, etcdErrors } from '../etcd/errors.ts';
 import type { LeaseId } from '../etcd/types.ts';
 import type { Logger } from '../lib/log.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 async function setUp() {
   const first = new MemoryStore('default');

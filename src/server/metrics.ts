@@ -1,7 +1,7 @@
 // Counters of the server in Prometheus text: calls by method and code with their time, open streams. Read by
 // server/http.ts; written by server/call.ts only.
 
-import { grpcCode } from '../etcd/errors.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 /** Upper bounds of the latency buckets, in seconds. */
 const bucketsSeconds = [

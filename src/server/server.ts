@@ -1,17 +1,17 @@
 // The gRPC server: every service of proto/ on the client addresses, HTTP beside it, and an orderly end. Nothing here knows
 // what a request means; the services do. Used by cli/serve.ts.
 
-import { Server, ServerCredentials, type UntypedServiceImplementation } from '@grpc/grpc-js';
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
-import { services, type RawService } from '../etcd/proto.ts';
+import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
+import { ServerConnection } from '../http2/server-connection.ts';
 import type { Clock } from '../lib/clock.ts';
 import { inTime } from '../lib/in-time.ts';
 import type { ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
 import { createAuthService } from './auth.ts';
-import { CallAdapters } from './call.ts';
+import { CallAdapters, type Serve } from './call.ts';
 import { createClusterService } from './cluster.ts';
 import { FailureLog } from './failure-log.ts';
 import { createHealthService } from './health.ts';
@@ -31,7 +31,10 @@ import { createWatchService } from './watch.ts';
  * Most bytes of one request. Above etcd's own limit (1.5 MiB and 512 KiB of overhead), so that what is too large is
  * answered with etcd's text and not with the transport's.
  */
-const receiveBytesMax = 8 * 1024 * 1024;
+const messageBytesMax = 8 * 1024 * 1024;
+/** What a client may send without waiting for us, on one stream and on all of a connection: most requests whole. */
+const streamWindowBytes = 1024 * 1024;
+const connectionWindowBytes = 16 * 1024 * 1024;
 /** How long the status of an ended stream may take to leave before its connection is told to close. */
 const statusGraceMs = 100;
 /** How long clients may take to close their connections once all calls are done. */
@@ -78,22 +81,18 @@ export function memberIdOf(name: string, listenClientUrls: readonly ListenUrl[])
   return id === 0n ? 1n : id;
 }
 
-function implement(
-  service: RawService,
-  handlers: Service,
-  adapters: CallAdapters,
-): UntypedServiceImplementation {
-  const implementation: UntypedServiceImplementation = {};
-  for (const [name, { path }] of Object.entries(service)) {
-    const unary = handlers.unary?.[name];
-    const bidi = handlers.bidi?.[name];
-    const serverStream = handlers.serverStream?.[name];
-    if (unary !== undefined) implementation[name] = adapters.unary(path, unary);
-    else if (bidi !== undefined) implementation[name] = adapters.bidi(path, bidi);
-    else if (serverStream !== undefined) implementation[name] = adapters.serverStream(path, serverStream);
-  }
-  return implementation;
-}
+/** The full name of each service. */
+const serviceNames = {
+  KV: 'etcdserverpb.KV',
+  Watch: 'etcdserverpb.Watch',
+  Lease: 'etcdserverpb.Lease',
+  Cluster: 'etcdserverpb.Cluster',
+  Maintenance: 'etcdserverpb.Maintenance',
+  Auth: 'etcdserverpb.Auth',
+  Lock: 'v3lockpb.Lock',
+  Election: 'v3electionpb.Election',
+  Health: 'grpc.health.v1.Health',
+} as const;
 
 /** What the parts of one server share. */
 interface Parts {
@@ -106,17 +105,12 @@ interface Parts {
   readonly tls: TlsMaterial | undefined;
 }
 
-function createGrpcServer(options: ServerOptions, parts: Parts): Server {
+/** What serves each method, by its path. */
+function methodsOf(options: ServerOptions, parts: Parts): ReadonlyMap<string, Serve> {
   const { router, logger, progressNotifyIntervalMs } = options;
   const { readiness, adapters, identity } = parts;
-  // What is not set is as it must be: streams without limit, client pings of any frequency.
-  const grpc = new Server({
-    'grpc.max_receive_message_length': receiveBytesMax,
-    'grpc.max_send_message_length': -1,
-    'grpc.enable_channelz': 0,
-  });
   const serviceOptions: ServiceOptions = { router, identity, logger, progressNotifyIntervalMs };
-  const handlers: Record<keyof typeof services, Service> = {
+  const services: Record<keyof typeof serviceNames, Service> = {
     KV: createKvService(serviceOptions),
     Watch: createWatchService(serviceOptions),
     Lease: createLeaseService(serviceOptions),
@@ -126,9 +120,54 @@ function createGrpcServer(options: ServerOptions, parts: Parts): Server {
     ...createRecipeServices(serviceOptions),
     Health: createHealthService(readiness, options.clock),
   };
-  for (const [name, service] of Object.entries(services))
-    grpc.addService(service, implement(service, handlers[name as keyof typeof services], adapters));
-  return grpc;
+  const methods = new Map<string, Serve>();
+  for (const [name, { unary, bidi, serverStream }] of Object.entries(services)) {
+    const pathOf = (method: string) => `/${serviceNames[name as keyof typeof serviceNames]}/${method}`;
+    for (const [method, handler] of Object.entries(unary ?? {}))
+      methods.set(pathOf(method), adapters.unary(pathOf(method), handler));
+    for (const [method, handler] of Object.entries(bidi ?? {}))
+      methods.set(pathOf(method), adapters.bidi(pathOf(method), handler));
+    for (const [method, handler] of Object.entries(serverStream ?? {}))
+      methods.set(pathOf(method), adapters.serverStream(pathOf(method), handler));
+  }
+  return methods;
+}
+
+/** The HTTP/2 connections of clients. */
+class Connections {
+  readonly #methods: ReadonlyMap<string, Serve>;
+  readonly #logger: Logger;
+  readonly #open = new Set<ServerConnection>();
+
+  constructor(methods: ReadonlyMap<string, Serve>, logger: Logger) {
+    this.#methods = methods;
+    this.#logger = logger;
+  }
+
+  /** Serves what comes over `socket`. */
+  add(socket: Socket): void {
+    const serve = (call: IncomingCall) => this.#methods.get(call.path)?.(call);
+    const connection = new ServerConnection({
+      socket,
+      streamWindowBytes,
+      connectionWindowBytes,
+      onStream: (stream, fields) => acceptCall(stream, fields, { messageBytesMax, serve }),
+      onClose: (error) => {
+        this.#open.delete(connection);
+        if (error !== undefined) this.#logger.debug('client connection ended', { error });
+      },
+    });
+    this.#open.add(connection);
+  }
+
+  /** Tells every client to go elsewhere; their connections close with their last calls. */
+  leave(): void {
+    for (const connection of this.#open) connection.leave();
+  }
+
+  destroy(): void {
+    for (const connection of this.#open) connection.destroy();
+  }
 }
 
 interface Bound {
@@ -137,7 +176,7 @@ interface Bound {
 }
 
 /** Every address, or none: what was bound is released when one cannot be. */
-async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Promise<Bound> {
+async function bindAll(options: ServerOptions, parts: Parts, connections: Connections): Promise<Bound> {
   const { router, logger, version, worker } = options;
   const { readiness, metrics, shutdown, tls } = parts;
   const draining = () => shutdown.signal.aborted;
@@ -150,9 +189,7 @@ async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Prom
     ...(worker === undefined ? {} : { worker }),
     draining,
   });
-  // grpc-js gets connections that speak HTTP/2 already; TLS is ended by the listener.
-  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
-  const injectHttp2 = (socket: Socket) => injector.injectConnection(socket);
+  const injectHttp2 = (socket: Socket) => connections.add(socket);
   const bound = { clients: [] as Listener[], metrics: [] as HttpListener[] };
   try {
     for (const url of options.listenClientUrls) {
@@ -170,16 +207,19 @@ async function bindAll(options: ServerOptions, parts: Parts, grpc: Server): Prom
 }
 
 /** See RunningServer.drain; what is left is released by the caller. */
-async function drain(options: ServerOptions, parts: Parts, grpc: Server, bound: Bound): Promise<void> {
+async function drain(
+  options: ServerOptions,
+  parts: Parts,
+  connections: Connections,
+  bound: Bound,
+): Promise<void> {
   const { adapters, shutdown } = parts;
   const closed = Promise.all(bound.clients.map((listener) => listener.stopAccepting()));
   const streams = adapters.streamsOpen;
   shutdown.abort();
   // A client that is told to go away before its streams have ended takes them for broken.
   if (streams > 0) await inTime(closed, statusGraceMs);
-  // Tells every client to go away. Its callback says nothing: Node 24's http2 marks sessions as closed that still have
-  // calls, and grpc-js 1.14 believes it.
-  grpc.tryShutdown(() => undefined);
+  connections.leave();
   const outcome = await inTime(adapters.idle(), options.drainTimeoutMs);
   if (outcome === 'late') options.logger.warn('calls cut off', { waitedMs: options.drainTimeoutMs });
   else await inTime(closed, closeTimeoutMs);
@@ -204,23 +244,23 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     onBroken: options.onBroken,
   });
   const parts: Parts = { readiness, metrics, adapters, shutdown, identity, tls };
-  const grpc = createGrpcServer(options, parts);
+  const connections = new Connections(methodsOf(options, parts), logger);
   const release = () => {
-    grpc.forceShutdown();
+    connections.destroy();
     failures.flush();
     readiness.close();
     tls?.close();
   };
   let bound: Bound;
   try {
-    bound = await bindAll(options, parts, grpc);
+    bound = await bindAll(options, parts, connections);
   } catch (error) {
     release();
     throw error;
   }
   if (clientUrls.length === 0) clientUrls.push(...bound.clients.map(({ url }) => url));
 
-  const stop = () => drain(options, parts, grpc, bound).finally(release);
+  const stop = () => drain(options, parts, connections, bound).finally(release);
   let stopping: Promise<void> | undefined;
   return {
     clientUrls: bound.clients.map(({ url }) => url),

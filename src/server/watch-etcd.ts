@@ -3,11 +3,13 @@
 // progress answers for all watches, which on a mixed stream go out once for each watch of this etcd.
 
 import { appendWatchId, noWatchId, peekWatchResponse, replaceWatchId } from '../etcd/codec/watch.ts';
-import { EtcdError, grpcCode } from '../etcd/errors.ts';
+import { EtcdError } from '../etcd/errors.ts';
 import type { WatchId } from '../etcd/types.ts';
-import { RawStatusError, type Passthrough, type RawStream } from '../store/store.ts';
+import { type Passthrough, type RawStream } from '../store/store.ts';
 import type { CallContext } from './call.ts';
 import type { WatchOutlet } from './watch-outlet.ts';
+import { StatusError } from '../grpc/status.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 export interface EtcdLegOptions {
   readonly passthrough: Passthrough;
@@ -99,6 +101,6 @@ export class EtcdLeg {
  * or nobody would look at the status: something on the way to etcd has.
  */
 function resumable(error: unknown): unknown {
-  const isCanceled = error instanceof RawStatusError && error.code === grpcCode.canceled;
+  const isCanceled = error instanceof StatusError && error.code === grpcCode.canceled;
   return isCanceled ? new EtcdError('stopped', { cause: error }) : error;
 }

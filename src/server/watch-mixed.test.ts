@@ -2,10 +2,12 @@
 
 import type { ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
-import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
-import { RawStatusError, type RawStream } from '../store/store.ts';
+import { EtcdError, etcdErrors } from '../etcd/errors.ts';
+import { type RawStream } from '../store/store.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { cancel, create, FakeEtcd, next, progress } from './watch-fakes.ts';
+import { StatusError } from '../grpc/status.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 test('watch: progress for one store is one mark with id -1', async (t) => {
   const store = new MemoryStore('default');
@@ -206,7 +208,7 @@ test('watch: an etcd that cancels the stream by itself makes the client come bac
   const stream = gateway.stream('Watch/Watch');
   stream.send(create('a'));
   await next(stream);
-  etcd.failure.reject(new RawStatusError(grpcCode.canceled, 'Call cancelled'));
+  etcd.failure.reject(new StatusError(grpcCode.canceled, 'Call cancelled'));
   const error: ServiceError = await t.throwsAsync(next(stream));
   t.is(error.code, grpcCode.unavailable);
 });
@@ -214,7 +216,7 @@ test('watch: an etcd that cancels the stream by itself makes the client come bac
 test('watch: an etcd that has cancelled the stream when a request comes makes the client come back', async (t) => {
   class Deaf extends FakeEtcd {
     override stream(): RawStream {
-      const write = () => Promise.reject(new RawStatusError(grpcCode.canceled, 'The stream is over'));
+      const write = () => Promise.reject(new StatusError(grpcCode.canceled, 'The stream is over'));
       return { ...super.stream(), write };
     }
   }

@@ -3,12 +3,13 @@
 import type { ServiceError } from '@grpc/grpc-js';
 import test from 'ava';
 import type { WatchResponse } from '../etcd/codec/watch.ts';
-import { etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { etcdErrors } from '../etcd/errors.ts';
 import { prefixRange } from '../etcd/range.ts';
 import type { Router } from '../router/router.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { requestBytesMax } from './validate.ts';
 import { cancel, create, next } from './watch-fakes.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 test('watch: created comes first, then events in order, from ids that count from 0', async (t) => {
   const store = new MemoryStore('default');

@@ -16,11 +16,11 @@ import {
   noWatchId,
   type WatchRequest,
 } from '../etcd/codec/watch.ts';
-import { EtcdError, etcdErrors, grpcCode } from '../etcd/errors.ts';
+import { EtcdError, etcdErrors } from '../etcd/errors.ts';
 import { isEmptyRange, overlaps, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import { inTime } from '../lib/in-time.ts';
-import { RawStatusError, type Store } from '../store/store.ts';
+import { type Store } from '../store/store.ts';
 import type { CallContext, MessageStream } from './call.ts';
 import { createHeaders, currentHeader, type Headers } from './headers.ts';
 import type { Service, ServiceOptions } from './service.ts';
@@ -30,6 +30,8 @@ import { StreamPace } from './watch-pace.ts';
 import { ProgressRound } from './watch-progress.ts';
 import { Registration } from './watch-registration.ts';
 import { SqlWatch } from './watch-sql.ts';
+import { StatusError } from '../grpc/status.ts';
+import { grpcCode } from '../grpc/codes.ts';
 
 /** Ids on a mixed stream start here: etcd counts its own from 0 and never gets this far. */
 const mixedWatchIdMin = 2n ** 32n;
@@ -269,7 +271,7 @@ class WatchSession {
    * in other stores are not disturbed for it.
    */
   async #createFailed(error: unknown): Promise<void> {
-    if (!(error instanceof EtcdError) && !(error instanceof RawStatusError)) throw error;
+    if (!(error instanceof EtcdError) && !(error instanceof StatusError)) throw error;
     if (error.code === grpcCode.unavailable && this.#owners.size === 0) throw error;
     const header: ResponseHeader = {
       clusterId: 0n,

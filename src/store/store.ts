@@ -121,22 +121,12 @@ export interface RawCallOptions {
 /** What a store that is itself an etcd offers beside Store: requests and answers as bytes, unknown fields included. */
 export interface Passthrough {
   /**
-   * `method` is the gRPC path, e.g. `/etcdserverpb.KV/Range`. Rejects with RawStatusError (code, details and trailing
+   * `method` is the gRPC path, e.g. `/etcdserverpb.KV/Range`. Rejects with StatusError (code, details and trailing
    * metadata as etcd gave them).
    */
   unary(method: string, request: Buffer, options: RawCallOptions): Promise<Buffer>;
-  /** Client, server or bidirectional streaming. Iteration throws RawStatusError at a bad end. */
+  /** Client, server or bidirectional streaming. Iteration throws StatusError at a bad end. */
   stream(method: string, options: RawCallOptions): RawStream;
-}
-
-/** A gRPC status from behind, handed to the client as it is. */
-export class RawStatusError extends Error {
-  override readonly name = 'RawStatusError';
-  readonly code: number;
-  constructor(code: number, details: string, options?: ErrorOptions) {
-    super(details, options);
-    this.code = code;
-  }
 }
 
 /** One revision timeline. Writes arrive as txns only: Put and DeleteRange are txns of one op. */

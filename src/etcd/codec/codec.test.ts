@@ -3,10 +3,10 @@
 
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
+import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import fc from 'fast-check';
 import { EtcdError } from '../errors.ts';
-import { protoDirectory, protoFiles } from '../proto.ts';
 import { opOfNoKind } from '../requests.ts';
 import type {
   Compare,
@@ -31,8 +31,8 @@ import {
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnRequest, encodeTxnResponse } from './txn.ts';
 import * as watch from './watch.ts';
 
-const definitions = loadSync([...protoFiles], {
-  includeDirs: [protoDirectory],
+const definitions = loadSync(['etcd/api/etcdserverpb/rpc.proto', 'grpc/health/v1/health.proto'], {
+  includeDirs: [fileURLToPath(new URL('../../../proto', import.meta.url))],
   keepCase: true,
   longs: String,
   enums: String,

@@ -4,15 +4,16 @@
 
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import type { SecureClientSessionOptions } from 'node:http2';
-import { createSecureContext } from 'node:tls';
+import { createSecureContext, type ConnectionOptions as TlsOptions } from 'node:tls';
 import { EtcdError, etcdErrors } from '../../etcd/errors.ts';
 import { orAborted } from '../../lib/abort.ts';
 import type { Logger } from '../../lib/log.ts';
-import { RawStatusError, type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
+import { type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
 import { EtcdMember } from './member.ts';
+import type { OpenStream } from './outgoing-call.ts';
 import { rawCall } from './raw-call.ts';
 import { EtcdRawStream } from './raw-stream.ts';
+import { StatusError } from '../../grpc/status.ts';
 
 /** How long a call waits for a member to be connected. */
 const connectWaitMs = 3_000;
@@ -46,24 +47,28 @@ export class EtcdConnection {
     });
   }
 
-  /** @throws RawStatusError as etcd answered, Unavailable while no member can be reached; the signal's reason when aborted. */
+  /** @throws StatusError as etcd answered, Unavailable while no member can be reached; the signal's reason when aborted. */
   async unary(method: string, request: Buffer, { metadata, signal }: RawCallOptions): Promise<Buffer> {
     for (let sent = 0; sent < sendingsMax; sent++) {
       const member = this.#connected() ?? (await this.#connect(signal));
       signal.throwIfAborted();
-      const answer = await rawCall(member.request(method, metadata), request, signal);
+      const answer = await rawCall((listener) => member.open(method, metadata, listener), request, signal);
       if (answer !== undefined) return answer;
     }
-    throw new RawStatusError(...etcdErrors.timeout);
+    throw new StatusError(...etcdErrors.timeout);
   }
 
   /** Client, server and bidirectional streams alike: on the wire they differ only in how many messages each side sends. */
   stream(method: string, { metadata, signal }: RawCallOptions): RawStream {
+    const openAt =
+      (member: EtcdMember): OpenStream =>
+      (listener) =>
+        member.open(method, metadata, listener);
     const member = this.#connected();
-    const call =
-      member?.request(method, metadata) ??
-      this.#connect(signal).then((connected) => connected.request(method, metadata));
-    return new EtcdRawStream(call, signal);
+    return new EtcdRawStream(
+      member === undefined ? this.#connect(signal).then(openAt) : openAt(member),
+      signal,
+    );
   }
 
   close(): void {
@@ -89,7 +94,7 @@ export class EtcdConnection {
     const member = this.#connected();
     if (member !== undefined) return member;
     const cause = this.#reason === undefined ? {} : { cause: new Error(this.#reason) };
-    throw new RawStatusError(...etcdErrors.timeout, cause);
+    throw new StatusError(...etcdErrors.timeout, cause);
   }
 
   /** Resolves when a member is connected or the wait is over. */
@@ -120,7 +125,7 @@ export class EtcdConnection {
 }
 
 /** @throws Error when a file cannot be read, or used with the others. */
-function tlsOptions(url: URL, tls: BackendTls | undefined): SecureClientSessionOptions {
+function tlsOptions(url: URL, tls: BackendTls | undefined): TlsOptions {
   if (url.protocol === 'http:') return {};
   if (url.protocol !== 'https:')
     throw new Error(`Expected http:// or https:// for etcd, got ${url.protocol}//`);

@@ -5,12 +5,14 @@
 // Invariant: #next is the smallest revision not yet yielded; every (re)created watch starts there.
 
 import { decodeWatchResponse, encodeWatchRequest, type WatchResponse } from '../../etcd/codec/watch.ts';
-import { EtcdError, grpcCode } from '../../etcd/errors.ts';
+import { EtcdError } from '../../etcd/errors.ts';
 import type { Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import { RawStatusError, type Passthrough, type RawStream, type Watch, type WatchBatch } from '../store.ts';
+import { type Passthrough, type RawStream, type Watch, type WatchBatch } from '../store.ts';
 import { etcdErrorOf, translateStatus } from './status.ts';
+import { StatusError } from '../../grpc/status.ts';
+import { grpcCode } from '../../grpc/codes.ts';
 
 const method = '/etcdserverpb.Watch/Watch';
 const resumeDelayMsMin = 50;
@@ -130,7 +132,7 @@ class EtcdWatch implements Watch {
       await stream.write(encodeWatchRequest({ type: 'create', request: create }));
       const responses = stream[Symbol.asyncIterator]();
       const first = await responses.next();
-      if (first.done === true) throw new RawStatusError(grpcCode.unavailable, 'The watch stream ended');
+      if (first.done === true) throw new StatusError(grpcCode.unavailable, 'The watch stream ended');
       const created = decodeWatchResponse(first.value);
       if (created.canceled) throw canceled(created);
       return { stream, responses, created };
@@ -182,7 +184,7 @@ class EtcdWatch implements Watch {
 /** Errors after which the watch goes on over another stream; the same that clientv3 retries. */
 function isLost(error: unknown): boolean {
   return (
-    error instanceof RawStatusError &&
+    error instanceof StatusError &&
     (error.code === grpcCode.unavailable ||
       error.code === grpcCode.internal ||
       error.code === grpcCode.canceled)

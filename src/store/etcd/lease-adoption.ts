@@ -6,7 +6,8 @@ import { decodePutRequest } from '../../etcd/codec/kv.ts';
 import { decodeTxnRequest } from '../../etcd/codec/txn.ts';
 import { etcdErrors } from '../../etcd/errors.ts';
 import type { LeaseId, TxnRequest } from '../../etcd/types.ts';
-import { RawStatusError, type Passthrough } from '../store.ts';
+import { type Passthrough } from '../store.ts';
+import { StatusError } from '../../grpc/status.ts';
 
 /** Grants the lease here when there is one of that id elsewhere; true when the write may be tried again. */
 export type AdoptLease = (id: LeaseId, signal: AbortSignal) => Promise<boolean>;
@@ -18,7 +19,7 @@ export function adoptingLeases(inner: Passthrough, adopt: AdoptLease): Passthrou
       try {
         return await inner.unary(method, request, options);
       } catch (error) {
-        if (!(error instanceof RawStatusError) || error.message !== etcdErrors.leaseNotFound[1]) throw error;
+        if (!(error instanceof StatusError) || error.message !== etcdErrors.leaseNotFound[1]) throw error;
         let adopted = false;
         for (const id of leasesOf(method, request)) if (await adopt(id, options.signal)) adopted = true;
         if (!adopted) throw error;

@@ -2,14 +2,22 @@
 
 import test, { type ExecutionContext } from 'ava';
 import { once } from 'node:events';
-import { createServer, type ClientHttp2Stream, type ServerHttp2Session } from 'node:http2';
+import { createServer, type ServerHttp2Session } from 'node:http2';
+import { errorCode } from '../../http2/frame.ts';
+import type { Http2Stream } from '../../http2/stream.ts';
 import { EtcdMember, type MemberOptions } from './member.ts';
 
 interface Peer {
   readonly member: EtcdMember;
   readonly sessions: readonly ServerHttp2Session[];
   /** Makes a call that is open from now on. */
-  readonly call: () => Promise<ClientHttp2Stream>;
+  readonly call: () => Promise<OpenCall>;
+}
+
+interface OpenCall {
+  readonly stream: Http2Stream;
+  /** When the other side has ended it, or the connection is gone. */
+  readonly ended: Promise<void>;
 }
 
 /** Answers every call with headers and leaves it open. */
@@ -30,10 +38,20 @@ async function peerOf(t: ExecutionContext, options: Partial<MemberOptions> = {})
   });
   const call = async () => {
     t.true(await member.ready(performance.now() + 10_000), member.reason);
-    const stream = member.request('/x', {});
-    stream.on('error', () => undefined);
-    await once(stream, 'response');
-    return stream;
+    const answered = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    const stream = member.open(
+      '/x',
+      {},
+      {
+        onHeaders: () => answered.resolve(),
+        onData: () => undefined,
+        onReset: () => ended.resolve(),
+        onRoom: () => undefined,
+      },
+    );
+    await answered.promise;
+    return { stream, ended: ended.promise };
   };
   return { member, sessions, call };
 }
@@ -45,9 +63,9 @@ test('a connection that is worn out is left, and what it carries goes on', async
   t.false(member.isReady());
   const third = await call();
   t.is(sessions.length, 2);
-  t.deepEqual([first.closed, second.closed, third.closed], [false, false, false]);
+  for (const { stream } of [first, second, third]) t.false(stream.isClosed);
   const left = once(sessions[0]!, 'close');
-  for (const stream of [first, second]) stream.close();
+  for (const { stream } of [first, second]) stream.reset(errorCode.cancel);
   await left;
   t.false(sessions[1]!.closed);
 });
@@ -56,20 +74,19 @@ test('closing ends the calls of connections that were left too', async (t) => {
   const { member, sessions, call } = await peerOf(t);
   const old = await call();
   sessions[0]!.goaway();
-  await once(old.session!, 'goaway');
+  while (member.isReady()) await new Promise((resolve) => setImmediate(resolve));
   const young = await call();
   t.is(sessions.length, 2);
-  const ends = [once(old, 'close'), once(young, 'close')];
+  t.false(old.stream.isClosed);
   member.close();
-  await Promise.all(ends);
+  await Promise.all([old.ended, young.ended]);
   t.false(member.isReady());
 });
 
 test('one who greets and closes at once is asked less and less often', async (t) => {
   const { member, sessions, call } = await peerOf(t);
   for (const [index, atLeastMs] of [75, 150, 300].entries()) {
-    const stream = await call();
-    const ended = once(stream, 'close');
+    const { ended } = await call();
     sessions[index]!.destroy();
     await ended;
     const began = performance.now();

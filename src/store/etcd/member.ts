@@ -1,17 +1,15 @@
 // One member of an etcd: an HTTP/2 connection that is made when it is asked for and made again when it is lost. Used by
-// connection.ts, which chooses among members. Straight on node:http2, since every call of every client passes here: grpc-js'
-// client costs several times as much for each.
+// connection.ts, which chooses among members.
 //
 // States: without a connection (an attempt may be under way, or wait for its backoff), connected. A connection that is told to go
 // away, or that is worn out, is left at once; calls that it carries end by themselves.
 
-import {
-  connect,
-  type ClientHttp2Session,
-  type ClientHttp2Stream,
-  type SecureClientSessionOptions,
-} from 'node:http2';
+import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls';
+import { ClientConnection } from '../../http2/client-connection.ts';
+import type { HeaderFields } from '../../http2/hpack.ts';
+import type { Http2Stream, StreamListener } from '../../http2/stream.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import { inTime } from '../../lib/in-time.ts';
 import { invariant } from '../../lib/invariant.ts';
@@ -23,7 +21,7 @@ const reconnectBackoffMsMin = 100;
 const reconnectBackoffMsMax = 2_000;
 /** A connection that has lasted so long was of use: what ended it need not end the next one. */
 const steadyMs = 1_000;
-/** HTTP/2 has 2^30 streams for a connection; node does not say that they are used up but by failing each call. */
+/** HTTP/2 has 2^30 streams for a connection. */
 const callsMaxDefault = 2 ** 29;
 /** etcd permits pings from 5 s on (`--grpc-keepalive-min-time`), and only while a call is open. */
 const keepaliveMs = 6_000;
@@ -34,20 +32,18 @@ const flowControlWindowBytes = 8 * 1024 * 1024;
 export interface MemberOptions {
   /** `http://host:port` or `https://host:port`. */
   readonly url: URL;
-  readonly tls: SecureClientSessionOptions;
+  readonly tls: TlsOptions;
   /** How many calls are made over one connection before another takes its place. */
   readonly callsMax?: number;
 }
 
 /** One connection, with what it carries. */
 interface Connected {
-  readonly session: ClientHttp2Session;
+  readonly http2: ClientConnection;
   /** By performance.now(). */
   readonly since: number;
   /** Calls made so far. */
   made: number;
-  /** Calls under way. */
-  calls: number;
 }
 
 export class EtcdMember {
@@ -58,7 +54,8 @@ export class EtcdMember {
   #connected: Connected | undefined;
   #attempt: Promise<void> | undefined;
   /** All that have not closed: the one in use, one being opened, those left whose calls have not ended. */
-  readonly #sessions = new Set<ClientHttp2Session>();
+  readonly #connections = new Set<ClientConnection>();
+  readonly #fields = new Map<string, HeaderFields>();
   /** No attempt begins before; by performance.now(). */
   #notBefore = 0;
   #closed = false;
@@ -97,41 +94,50 @@ export class EtcdMember {
     return this.#live !== undefined;
   }
 
-  /** Opens a call; the caller listens to its errors. Only while `isReady`. */
-  request(method: string, metadata: RawMetadata): ClientHttp2Stream {
+  /** Opens a call. Only while `isReady`. */
+  open(method: string, metadata: RawMetadata, listener: StreamListener): Http2Stream {
     const connected = this.#live;
     invariant(connected !== undefined, 'calls are made over a connection');
-    const stream = connected.session.request({
-      ...metadata,
-      ':method': 'POST',
-      ':scheme': this.#options.url.protocol.slice(0, -1),
-      ':authority': this.address,
-      ':path': method,
-      te: 'trailers',
-      'content-type': 'application/grpc',
-    });
+    const stream = connected.http2.open(this.#fieldsOf(method), Object.entries(metadata).flat(), listener);
     connected.made++;
-    connected.calls++;
-    const isWornOut = connected.made >= (this.#options.callsMax ?? callsMaxDefault);
-    if (isWornOut) this.#connected = undefined;
-    stream.once('close', () => {
-      connected.calls--;
-      // Not before: one who hears of the end early refuses what comes with it.
-      if (connected.calls === 0 && connected !== this.#connected) connected.session.close();
-    });
+    if (connected.made >= (this.#options.callsMax ?? callsMaxDefault)) {
+      this.#connected = undefined;
+      connected.http2.leave();
+    }
     return stream;
   }
 
   /** Ends the calls under way. */
   close(): void {
     this.#closed = true;
-    for (const session of this.#sessions) session.destroy();
+    for (const http2 of this.#connections) http2.destroy();
   }
 
-  /** One that has been destroyed says so only some time later. */
   get #live(): Connected | undefined {
-    const session = this.#connected?.session;
-    return session === undefined || session.destroyed || session.closed ? undefined : this.#connected;
+    return this.#connected?.http2.isOpen === true ? this.#connected : undefined;
+  }
+
+  /** The headers that all calls of a method have. */
+  #fieldsOf(method: string): HeaderFields {
+    let fields = this.#fields.get(method);
+    if (fields === undefined) {
+      fields = [
+        ':method',
+        'POST',
+        ':scheme',
+        this.#options.url.protocol.slice(0, -1),
+        ':path',
+        method,
+        ':authority',
+        this.address,
+        'te',
+        'trailers',
+        'content-type',
+        'application/grpc',
+      ];
+      this.#fields.set(method, fields);
+    }
+    return fields;
   }
 
   /** Never rejects. */
@@ -142,49 +148,62 @@ export class EtcdMember {
 
   /** Resolves when there is a connection, or none could be made. */
   #connect(): Promise<void> {
+    let socket: Socket;
+    try {
+      socket = this.#socket();
+    } catch (error) {
+      this.#lost(undefined, reasonOf(error as Error));
+      return Promise.resolve();
+    }
     return new Promise((resolve) => {
-      let session: ClientHttp2Session;
-      try {
-        session = connect(`${this.#options.url.protocol}//${this.address}`, {
-          ...this.#options.tls,
-          settings: { enablePush: false, initialWindowSize: flowControlWindowBytes },
-          // Streams that wait for their readers are bounded by their windows.
-          maxSessionMemory: Number.MAX_SAFE_INTEGER,
-        });
-      } catch (error) {
-        this.#lost(undefined, reasonOf(error as Error));
-        return resolve();
-      }
-      this.#sessions.add(session);
-      const greeting = setTimeout(
-        () => session.destroy(new Error(`no greeting within ${greetingMsMax} ms`)),
-        greetingMsMax,
-      );
-      let reason: string | undefined;
       let connected: Connected | undefined;
       let stopPings: (() => void) | undefined;
-      session.on('error', (error) => (reason = reasonOf(error)));
-      session.once('remoteSettings', () => {
-        clearTimeout(greeting);
-        if (session.destroyed) return;
-        session.setLocalWindowSize(flowControlWindowBytes);
-        connected = { session, since: performance.now(), made: 0, calls: 0 };
-        stopPings = pingWhileCalled(connected);
-        this.#connected = connected;
-        this.#reason = undefined;
-        resolve();
+      const greeting = setTimeout(
+        () => http2.destroy(new Error(`no greeting within ${greetingMsMax} ms`)),
+        greetingMsMax,
+      );
+      const http2 = new ClientConnection({
+        socket,
+        streamWindowBytes: flowControlWindowBytes,
+        connectionWindowBytes: flowControlWindowBytes,
+        onReady: () => {
+          clearTimeout(greeting);
+          connected = { http2, since: performance.now(), made: 0 };
+          stopPings = pingWhileCalled(http2);
+          this.#connected = connected;
+          this.#reason = undefined;
+          resolve();
+        },
+        onGoaway: () => {
+          if (connected !== undefined) this.#lost(connected, 'etcd closed the connection');
+        },
+        onClose: (error) => {
+          clearTimeout(greeting);
+          stopPings?.();
+          this.#connections.delete(http2);
+          this.#lost(connected, error === undefined ? 'the connection was closed' : reasonOf(error));
+          resolve();
+        },
       });
-      session.once('goaway', () => {
-        if (connected !== undefined) this.#lost(connected, 'etcd closed the connection');
-      });
-      session.once('close', () => {
-        clearTimeout(greeting);
-        stopPings?.();
-        this.#sessions.delete(session);
-        this.#lost(connected, reason ?? 'the connection was closed');
-        resolve();
-      });
+      this.#connections.add(http2);
     });
+  }
+
+  #socket(): Socket {
+    const { url, tls } = this.#options;
+    const host = url.hostname.replace(/^\[(.*)\]$/u, '$1');
+    const port = Number(this.address.slice(this.address.lastIndexOf(':') + 1));
+    const socket =
+      url.protocol === 'https:'
+        ? connectTls({
+            ...tls,
+            host,
+            port,
+            ALPNProtocols: ['h2'],
+            ...(isIP(host) === 0 ? { servername: host } : {}),
+          })
+        : connectPlain({ host, port });
+    return socket.setNoDelay(true);
   }
 
   /** There is no connection now. `connected`: the one that was; undefined: none could be made. */
@@ -200,20 +219,16 @@ export class EtcdMember {
 }
 
 /** Ends a connection whose calls wait for one who is no longer there. Answers what ends the pings. */
-function pingWhileCalled(connected: Connected): () => void {
-  const { session } = connected;
+function pingWhileCalled(http2: ClientConnection): () => void {
   let late: NodeJS.Timeout | undefined;
   const interval = setInterval(() => {
-    if (connected.calls === 0 || late !== undefined || session.destroyed) return;
+    if (http2.streamCount === 0 || late !== undefined) return;
     const giveUp = () => {
-      if (late !== undefined)
-        session.destroy(new Error(`no answer to a ping within ${keepaliveTimeoutMs} ms`));
+      if (late !== undefined) http2.destroy(new Error(`no answer to a ping within ${keepaliveTimeoutMs} ms`));
     };
     // After a long pause of this process the answer may have arrived and not been read.
     late = setTimeout(() => setImmediate(giveUp), keepaliveTimeoutMs);
-    session.ping((error) => {
-      // A ping that is canceled ends with its connection.
-      if (error !== null) return;
+    http2.ping(() => {
       clearTimeout(late);
       late = undefined;
     });
@@ -222,6 +237,7 @@ function pingWhileCalled(connected: Connected): () => void {
   return () => {
     clearInterval(interval);
     clearTimeout(late);
+    late = undefined;
   };
 }
 

@@ -1,38 +1,34 @@
 // A stream to etcd as RawStream: pulls instead of events, so that a slow reader holds back etcd and not our memory, and the
 // stream's status arrives after the last message that came before it.
 
-import { constants, type ClientHttp2Stream } from 'node:http2';
-import { grpcCode } from '../../etcd/errors.ts';
-import { RawStatusError, type RawStream } from '../store.ts';
-import { Deframer, framed, statusIn, statusOfHttp, type GrpcStatus } from './grpc-message.ts';
-import { brokenStatus } from './raw-call.ts';
+import { grpcCode } from '../../grpc/codes.ts';
+import { StatusError } from '../../grpc/status.ts';
+import type { RawStream } from '../store.ts';
+import { OutgoingCall, type OpenStream } from './outgoing-call.ts';
 
-/** One stream to etcd. `call` may still be connecting. The signal cancels it. */
+/** One stream to etcd. `open` may still have to wait for a connection. The signal cancels it. */
 export class EtcdRawStream implements RawStream {
-  #call: ClientHttp2Stream | undefined;
+  #call: OutgoingCall | undefined;
   readonly #opened: Promise<void>;
   readonly #signal: AbortSignal;
   readonly #abort = () => this.cancel();
-  readonly #incoming = new Deframer();
-  /** What etcd has said; what it sent before may still be unread. */
-  #status: GrpcStatus | undefined;
-  /** Set when the stream is over. */
-  #over: { readonly error: Error | undefined } | undefined;
+  /** Why there never was a call, or why it counts no more. */
+  #failure: Error | undefined;
   #canceled = false;
   #ended = false;
   /** Called at each change a reader or writer may wait for. */
   readonly #waiting = new Set<() => void>();
 
-  constructor(call: ClientHttp2Stream | Promise<ClientHttp2Stream>, signal: AbortSignal) {
+  constructor(open: OpenStream | Promise<OpenStream>, signal: AbortSignal) {
     this.#signal = signal;
     signal.addEventListener('abort', this.#abort, { once: true });
-    if (call instanceof Promise) {
-      this.#opened = call.then(
-        (opened) => this.#attach(opened),
-        (error: unknown) => this.#finish(error instanceof Error ? error : new Error(String(error))),
+    if (open instanceof Promise) {
+      this.#opened = open.then(
+        (ready) => this.#begin(ready),
+        (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
       );
     } else {
-      this.#attach(call);
+      this.#begin(open);
       this.#opened = Promise.resolve();
     }
     if (signal.aborted) this.cancel();
@@ -42,8 +38,8 @@ export class EtcdRawStream implements RawStream {
     if (this.#call === undefined) await this.#opened;
     this.#throwIfOver();
     const call = this.#call!;
-    if (call.write(framed(message))) return;
-    while (call.writableNeedDrain) {
+    call.write(message, false);
+    while (call.isHeldBack) {
       await this.#change();
       this.#throwIfOver();
     }
@@ -56,29 +52,26 @@ export class EtcdRawStream implements RawStream {
 
   cancel(): void {
     this.#canceled = true;
-    // One that etcd has ended waits for its reader, and cannot be reset any more.
-    if (this.#call?.closed === true) this.#call.destroy();
-    else this.#call?.close(constants.NGHTTP2_CANCEL);
+    this.#signal.removeEventListener('abort', this.#abort);
+    this.#call?.cancel();
+    this.#wake();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
     if (this.#call === undefined) await this.#opened;
     try {
       for (;;) {
-        const message = this.#incoming.next();
+        if (this.#failure !== undefined) throw this.#failure;
+        const message = this.#canceled ? undefined : this.#call!.read();
         if (message !== undefined) {
           yield message;
           continue;
         }
-        const chunk = this.#call?.read() as Buffer | null | undefined;
-        if (chunk !== null && chunk !== undefined) {
-          this.#incoming.push(chunk);
-          continue;
-        }
-        if (this.#over !== undefined) {
-          if (this.#over.error !== undefined) throw this.#over.error;
-          if (!this.#incoming.isWithin) return;
-          throw new RawStatusError(grpcCode.internal, 'switchyard: etcd ended within a message');
+        const end = this.#endOf(this.#call!);
+        if (end !== undefined) {
+          if (end.error !== undefined) throw end.error;
+          if (!this.#call!.isWithin) return;
+          throw new StatusError(grpcCode.internal, 'switchyard: etcd ended within a message');
         }
         await this.#change();
       }
@@ -87,57 +80,40 @@ export class EtcdRawStream implements RawStream {
     }
   }
 
-  #attach(call: ClientHttp2Stream): void {
-    this.#call = call;
-    const { session } = call;
-    call.on('readable', () => this.#wake());
-    call.on('drain', () => this.#wake());
-    call.on('response', (headers) => {
-      const status = statusIn(headers);
-      const refused = status === undefined ? statusOfHttp(headers) : undefined;
-      if (refused === undefined) this.#say(status);
-      else this.#refuse(call, refused);
-    });
-    call.on('trailers', (headers) => this.#say(statusIn(headers)));
-    call.on('end', () => {
-      if (this.#status !== undefined) this.#finish(this.#failure(this.#status));
-      if (!call.writableEnded) call.end();
-    });
-    // The end that follows tells the same; without a listener the event would end the process.
-    call.on('error', () => undefined);
-    call.on('close', () => this.#finish(this.#failure(this.#status ?? brokenStatus(call, session))));
-    if (this.#canceled) this.cancel();
-    else if (this.#ended) call.end();
+  #begin(open: OpenStream): void {
+    if (this.#canceled) {
+      this.#fail(this.#cancellation());
+      return;
+    }
+    this.#call = new OutgoingCall(open, () => this.#wake());
+    if (this.#ended) this.#call.end();
   }
 
-  /** Whoever answered does not speak gRPC: what follows is not for us. */
-  #refuse(call: ClientHttp2Stream, status: GrpcStatus): void {
-    this.#finish(this.#failure(status));
-    this.#call = undefined;
-    call.close(constants.NGHTTP2_CANCEL);
-  }
-
-  #say(status: GrpcStatus | undefined): void {
-    this.#status ??= status;
+  #fail(error: Error): void {
+    this.#failure ??= error;
     this.#wake();
   }
 
-  #failure({ code, details }: GrpcStatus): Error | undefined {
-    if (code === grpcCode.ok) return undefined;
-    return this.#signal.aborted ? (this.#signal.reason as Error) : new RawStatusError(code, details);
+  #cancellation(): Error {
+    return this.#signal.aborted
+      ? (this.#signal.reason as Error)
+      : new StatusError(grpcCode.canceled, 'The stream is over');
   }
 
-  #finish(error: Error | undefined): void {
-    if (this.#over !== undefined) return;
-    this.#over = { error };
-    this.#signal.removeEventListener('abort', this.#abort);
-    this.#wake();
+  /** How the call ended; undefined: it goes on. */
+  #endOf(call: OutgoingCall): { readonly error: Error | undefined } | undefined {
+    const { status } = call;
+    if (status === undefined) return this.#canceled ? { error: this.#cancellation() } : undefined;
+    if (status.code === grpcCode.ok) return { error: undefined };
+    return {
+      error: this.#signal.aborted ? this.#cancellation() : new StatusError(status.code, status.details),
+    };
   }
 
   #throwIfOver(): void {
-    if (this.#over === undefined && this.#status === undefined && this.#call?.closed !== true) return;
-    const error = this.#over?.error ?? (this.#status === undefined ? undefined : this.#failure(this.#status));
-    throw error ?? new RawStatusError(grpcCode.canceled, 'The stream is over');
+    if (this.#failure !== undefined) throw this.#failure;
+    const end = this.#endOf(this.#call!);
+    if (end !== undefined) throw end.error ?? new StatusError(grpcCode.canceled, 'The stream is over');
   }
 
   #change(): Promise<void> {

@@ -1,7 +1,8 @@
 // What an etcd's gRPC status means to the callers of Store.
 
-import { EtcdError, etcdErrors, grpcCode, type EtcdErrorReason } from '../../etcd/errors.ts';
-import { RawStatusError } from '../store.ts';
+import { EtcdError, etcdErrors, type EtcdErrorReason } from '../../etcd/errors.ts';
+import { StatusError } from '../../grpc/status.ts';
+import { grpcCode } from '../../grpc/codes.ts';
 
 const reasons = new Map(
   Object.entries(etcdErrors).map(([reason, [, message]]) => [message as string, reason as EtcdErrorReason]),
@@ -14,11 +15,11 @@ export function etcdErrorOf(message: string): EtcdError | undefined {
 }
 
 /**
- * RawStatusError → EtcdError by its text. Unavailable of any other text is `timeout`: whether etcd said it or the
+ * StatusError → EtcdError by its text. Unavailable of any other text is `timeout`: whether etcd said it or the
  * transport, the outcome is not known. What is neither stays as it is.
  */
 export function translateStatus(error: unknown): unknown {
-  if (!(error instanceof RawStatusError)) return error;
+  if (!(error instanceof StatusError)) return error;
   const reason = reasons.get(error.message);
   if (reason !== undefined) return new EtcdError(reason, { cause: error });
   if (error.code !== grpcCode.unavailable) return error;

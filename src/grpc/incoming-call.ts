@@ -1,0 +1,247 @@
+// One call that a client makes, over a stream of HTTP/2 (PROTOCOL-HTTP2.md of grpc): messages in, messages out, a status. Nothing here
+// knows what is called; server/call.ts does.
+
+import { errorCode } from '../http2/frame.ts';
+import { encodeStateless, type HeaderFields } from '../http2/hpack.ts';
+import { areTrailers, requestHead, type RequestHead } from '../http2/request-head.ts';
+import type { Http2Stream, StreamListener } from '../http2/stream.ts';
+import { Deframer, messagePrefix } from './message.ts';
+import { answerHeaders, encodeTrailers, fieldOf, StatusError, type GrpcStatus } from './status.ts';
+import { timeoutMs, timerMsMax } from './timeout.ts';
+import { grpcCode } from './codes.ts';
+
+/** Timers of calls end on a multiple of this, so that many share one. */
+const timerStepMs = 50;
+
+/** Whoever serves a call. Not called any more once the call is finished or cancelled. */
+export interface CallListener {
+  /** There is something to `read`, or the client has said all. */
+  onMessage(): void;
+  /** The client has cancelled, its deadline is over, or it is gone. */
+  onCancelled(): void;
+  /** Everything written has left, after `isHeldBack` was true. */
+  onRoom(): void;
+}
+
+export interface IncomingCallOptions {
+  readonly messageBytesMax: number;
+  /** Gives the listener of a call to `path`; undefined: there is no such method. */
+  readonly serve: (call: IncomingCall) => CallListener | undefined;
+}
+
+/** Listener of a stream whose answer has been given already. */
+const done: StreamListener = {
+  onHeaders: () => undefined,
+  onData: () => undefined,
+  onReset: () => undefined,
+  onRoom: () => undefined,
+};
+
+/** Takes a stream that a client has opened; gives its listener. */
+export function acceptCall(
+  stream: Http2Stream,
+  fields: HeaderFields,
+  options: IncomingCallOptions,
+): StreamListener {
+  const head = requestHead(fields);
+  if (head === undefined) {
+    stream.reset(errorCode.protocolError);
+    return done;
+  }
+  const http = httpRefusal(head);
+  if (http !== undefined) {
+    stream.headers(encodeStateless([':status', http]), true);
+    return done;
+  }
+  const call = new IncomingCall(stream, head, options.messageBytesMax);
+  call.start(options.serve(call));
+  return call;
+}
+
+/** What a request that is not gRPC is answered with. */
+function httpRefusal({ method, fields }: RequestHead): string | undefined {
+  if (method !== 'POST') return '405';
+  const type = fieldOf(fields, 'content-type');
+  const isGrpc = type === 'application/grpc' || /^application\/grpc[+;]/u.test(type ?? '');
+  return isGrpc ? undefined : '415';
+}
+
+export class IncomingCall implements StreamListener {
+  /** `/package.Service/Method`. */
+  readonly path: string;
+  readonly #stream: Http2Stream;
+  readonly #fields: HeaderFields;
+  readonly #incoming: Deframer;
+  #listener: CallListener | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** Bytes that came and may not be followed by as many yet. */
+  #uncredited = 0;
+  #answering = false;
+  #finished = false;
+
+  constructor(stream: Http2Stream, { path, fields }: RequestHead, messageBytesMax: number) {
+    this.path = path;
+    this.#stream = stream;
+    this.#fields = fields;
+    this.#incoming = new Deframer(messageBytesMax);
+  }
+
+  /** The client has said all. */
+  get isWhole(): boolean {
+    return this.#stream.remoteEnded;
+  }
+
+  /** Messages wait for the client to take them. */
+  get isHeldBack(): boolean {
+    return this.#stream.isHeldBack;
+  }
+
+  /** No answer is of use any more. */
+  get isFinished(): boolean {
+    return this.#finished;
+  }
+
+  /** Name and value of each header that is neither HTTP's nor gRPC's own nor binary; those of one name in one value. */
+  metadata(): Record<string, string> {
+    const metadata: Record<string, string> = {};
+    for (let at = 0; at < this.#fields.length; at += 2) {
+      const name = this.#fields[at]!;
+      if (name.startsWith(':') || name.endsWith('-bin') || ownFields.has(name)) continue;
+      const value = this.#fields[at + 1]!;
+      metadata[name] = name in metadata ? `${metadata[name]}, ${value}` : value;
+    }
+    return metadata;
+  }
+
+  /** To be called once; undefined: nobody serves such a call. */
+  start(listener: CallListener | undefined): void {
+    if (listener === undefined) {
+      const text = `unknown method ${this.path.slice(this.path.lastIndexOf('/') + 1)} of ${this.path}`;
+      this.finish({ code: grpcCode.unimplemented, details: text });
+      return;
+    }
+    const encoding = fieldOf(this.#fields, 'grpc-encoding') ?? 'identity';
+    if (encoding !== 'identity') {
+      // In the words of grpc-go, as it stands in an etcd.
+      const text = `grpc: Decompressor is not installed for grpc-encoding "${encoding}"`;
+      this.finish({ code: grpcCode.unimplemented, details: text });
+      return;
+    }
+    this.#listener = listener;
+    const timeout = fieldOf(this.#fields, 'grpc-timeout');
+    if (timeout === undefined) return;
+    const ms = timeoutMs(timeout);
+    if (ms === undefined) {
+      this.finish({ code: grpcCode.internal, details: `malformed grpc-timeout: ${timeout}` });
+      return;
+    }
+    if (ms >= timerMsMax) return;
+    this.#timer = setTimeout(() => this.#late(), Math.ceil(ms / timerStepMs) * timerStepMs);
+  }
+
+  /** The next message. @throws StatusError for one that cannot be read; the call should end with it. */
+  read(): Buffer | undefined {
+    const message = this.#incoming.next();
+    if (message === undefined && this.#stream.remoteEnded && this.#incoming.isWithin)
+      throw new StatusError(grpcCode.internal, 'grpc: the client ended within a message');
+    this.#credit();
+    return message;
+  }
+
+  /** Sends a message, after those before. It must not change any more. */
+  write(message: Buffer): void {
+    if (this.#finished) return;
+    if (!this.#answering) {
+      this.#answering = true;
+      this.#stream.headers(answerHeaders, false);
+    }
+    this.#stream.data(message, false, messagePrefix(message.length));
+  }
+
+  /** Ends the call, after what was written. Only the first one counts. */
+  finish(status: GrpcStatus): void {
+    if (this.#finished) return;
+    this.#over();
+    this.#stream.headers(encodeTrailers(status, !this.#answering), true);
+  }
+
+  /** See StreamListener. */
+  onHeaders(fields: HeaderFields): void {
+    if (areTrailers(fields)) this.#came();
+    else this.#malformed();
+  }
+
+  /** See StreamListener. */
+  onData(chunk: Buffer): void {
+    // The answer has been given: what comes is not for anybody.
+    if (this.#finished) return;
+    this.#incoming.push(chunk);
+    this.#uncredited += chunk.length;
+    this.#came();
+  }
+
+  /** See StreamListener. */
+  onReset(): void {
+    this.#cancel();
+  }
+
+  /** See StreamListener. */
+  onRoom(): void {
+    if (!this.#finished) this.#listener?.onRoom();
+  }
+
+  #came(): void {
+    if (this.#finished) return;
+    try {
+      this.#credit();
+    } catch (error) {
+      // There is no use in waiting for the rest of it.
+      if (!(error instanceof StatusError)) throw error;
+      this.finish({ code: error.code, details: error.message });
+      this.#listener?.onCancelled();
+      return;
+    }
+    this.#listener?.onMessage();
+  }
+
+  /** More may come while nothing waits to be read: a message must be able to come whole, however large. */
+  #credit(): void {
+    if (this.#uncredited === 0 || this.#incoming.hasMessage) return;
+    this.#stream.credit(this.#uncredited);
+    this.#uncredited = 0;
+  }
+
+  #late(): void {
+    if (this.#finished) return;
+    this.finish({ code: grpcCode.deadlineExceeded, details: 'context deadline exceeded' });
+    this.#listener?.onCancelled();
+  }
+
+  #malformed(): void {
+    this.#stream.reset(errorCode.protocolError);
+    this.#cancel();
+  }
+
+  #cancel(): void {
+    if (this.#finished) return;
+    this.#over();
+    this.#listener?.onCancelled();
+  }
+
+  #over(): void {
+    this.#finished = true;
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+  }
+}
+
+/** Headers that are about the way, not about the call. */
+const ownFields = new Set([
+  'te',
+  'content-type',
+  'content-length',
+  'user-agent',
+  'grpc-timeout',
+  'grpc-encoding',
+  'grpc-accept-encoding',
+  'grpc-message-type',
+]);

@@ -1,0 +1,397 @@
+// What both sides of an HTTP/2 connection have in common (RFC 9113): settings, flow control, streams, pings, its end. Written for
+// gRPC: no pushes, no priorities. node:http2 costs some times as much for each call, since each event of each stream crosses
+// between C++ and JavaScript; here one chunk from a socket brings many frames, and one write takes many.
+//
+// States: greeting (only the preface and SETTINGS may come), open, leaving (a GOAWAY was sent or has come: no new streams, those
+// there are go on), closed. server-connection.ts and client-connection.ts say who opens streams, and how one leaves.
+
+import type { Duplex } from 'node:stream';
+import {
+  ConnectionError,
+  errorCode,
+  frameFlag,
+  FrameReader,
+  frameSizeError,
+  frameType,
+  protocolError,
+  uint32,
+  windowBytesMax,
+  type Frame,
+} from './frame.ts';
+import { checkPriority, HeaderBlocks, headerListBytesMax, unpadded, type Headers } from './header-blocks.ts';
+import { HeldBack } from './held-back.ts';
+import { Outbox } from './outbox.ts';
+import { ReceiveWindow } from './receive-window.ts';
+import { decodeSettings, encodeSettings, setting } from './settings.ts';
+import type { Http2Stream, StreamHost } from './stream.ts';
+
+/** The window of a stream, and of a connection, before anything was said. */
+const initialWindowBytes = 65_535;
+/** What may wait for one who does not read, answers to its own pings among it, before it is taken for hostile. */
+const unreadBytesMax = 4 * 1024 * 1024;
+
+export interface ConnectionOptions {
+  /** Nothing read. From now on it is the connection's. */
+  readonly socket: Duplex;
+  /** Bytes that the other side may send on one stream, and on all together, before it waits for us. */
+  readonly streamWindowBytes: number;
+  readonly connectionWindowBytes: number;
+  /** The other side's SETTINGS have come: it speaks HTTP/2. */
+  readonly onReady?: () => void;
+  /** The other side takes no more streams on this connection. */
+  readonly onGoaway?: () => void;
+  /** Once, after every stream has heard of it. `error`: why, where it did not end in peace. */
+  readonly onClose?: (error: Error | undefined) => void;
+}
+
+export abstract class Http2Connection implements StreamHost {
+  abstract readonly isServer: boolean;
+  readonly outbox: Outbox;
+  sendWindow = initialWindowBytes;
+  /** Open streams by their ids. */
+  protected readonly streams = new Map<number, Http2Stream>();
+  /** The last stream that the client has opened. */
+  protected lastId = 0;
+  /** No new streams; closed with the last one. */
+  protected leaving = false;
+  /** What the other side takes of a stream before it has said more. */
+  protected peerWindow = initialWindowBytes;
+  readonly #options: ConnectionOptions;
+  readonly #socket: Duplex;
+  readonly #reader = new FrameReader();
+  readonly #headers = new HeaderBlocks();
+  readonly #window: ReceiveWindow;
+  readonly #heldBack = new HeldBack();
+  /** What waits for the answers to our pings, in their order. */
+  readonly #pings: (() => void)[] = [];
+  /** What the other side says first, as far as it has not. */
+  #preface: Buffer | undefined;
+  #ready = false;
+  #error: Error | undefined;
+  #closed = false;
+
+  /** `preface`: what the client sends first. `settings`: those of this side that the other one does not have. */
+  protected constructor(
+    options: ConnectionOptions,
+    preface: { readonly expected: Buffer } | { readonly sent: Buffer },
+    settings: readonly (readonly [number, number])[],
+  ) {
+    const { socket, streamWindowBytes, connectionWindowBytes } = options;
+    this.#options = options;
+    this.#socket = socket;
+    this.#window = new ReceiveWindow(connectionWindowBytes);
+    this.outbox = new Outbox(socket, () => this.#heldBack.sendInto(this.outbox));
+    if ('sent' in preface) this.outbox.raw(preface.sent);
+    else this.#preface = preface.expected;
+    const common = [
+      [setting.initialWindowSize, streamWindowBytes],
+      [setting.maxHeaderListSize, headerListBytesMax],
+    ] as const;
+    this.outbox.frame(frameType.settings, 0, 0, encodeSettings([...common, ...settings]));
+    this.#widen(connectionWindowBytes - initialWindowBytes);
+    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    socket.on('error', (error: Error) => (this.#error ??= error));
+    socket.once('close', () => this.#close());
+  }
+
+  /** Opens no more streams; closes when the last one has ended. */
+  abstract leave(): void;
+
+  /** See StreamHost. */
+  abstract headerBlock(block: Buffer): Buffer;
+
+  /** Headers of a stream that is not open. @throws ConnectionError */
+  protected abstract takeNew(headers: Headers): void;
+
+  /** A setting that the other side has sent, beside its window. */
+  protected abstract set(id: number, value: number): void;
+
+  /** There may be room for more streams. */
+  protected abstract roomForStreams(): void;
+
+  /** Whether a connection that leaves, and has no streams, may close. */
+  protected abstract get mayClose(): boolean;
+
+  /** Loses what is not open and not in `streams`. `code`: see StreamListener. */
+  protected abstract loseOthers(code: number | undefined): void;
+
+  /** New streams are possible: it has greeted, and is neither closed nor about to be. */
+  get isOpen(): boolean {
+    return this.#ready && !this.#closed && !this.leaving && this.#error === undefined;
+  }
+
+  /** Streams that are not closed. */
+  get streamCount(): number {
+    return this.streams.size;
+  }
+
+  /** Calls `onAnswer` when the other side has answered. */
+  ping(onAnswer: () => void): void {
+    this.#pings.push(onAnswer);
+    this.outbox.frame(frameType.ping, 0, 0, Buffer.alloc(8));
+  }
+
+  /** Ends the connection and all its streams now. */
+  destroy(error?: Error): void {
+    if (this.#closed) return;
+    this.#error ??= error;
+    this.outbox.flush();
+    this.#socket.destroy();
+    this.#close();
+  }
+
+  /** See StreamHost. */
+  holdBack(stream: Http2Stream): void {
+    this.#heldBack.add(stream);
+    this.outbox.schedule();
+  }
+
+  /** See StreamHost. */
+  closed(stream: Http2Stream): void {
+    this.#heldBack.delete(stream);
+    this.streams.delete(stream.id);
+    this.roomForStreams();
+    this.endIfIdle();
+  }
+
+  #widen(bytes: number): void {
+    if (bytes > 0) this.outbox.frame(frameType.windowUpdate, 0, 0, uint32(bytes));
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#error !== undefined) return;
+    try {
+      this.#reader.push(chunk);
+      if (!this.#takePreface()) return;
+      for (let frame = this.#reader.next(); frame !== undefined; frame = this.#reader.next())
+        this.#take(frame);
+    } catch (error) {
+      if (!(error instanceof ConnectionError)) throw error;
+      this.#fail(error);
+    }
+  }
+
+  /** False: it has not come whole. */
+  #takePreface(): boolean {
+    if (this.#preface === undefined) return true;
+    const found = this.#reader.take(this.#preface);
+    if (found === false) throw protocolError('Expected the preface of HTTP/2');
+    if (found === true) this.#preface = undefined;
+    return found === true;
+  }
+
+  #take(frame: Frame): void {
+    const { type, streamId } = frame;
+    if (!this.#ready && (type !== frameType.settings || (frame.flags & frameFlag.ack) !== 0))
+      throw protocolError(`Expected SETTINGS first, got a frame of type ${type}`);
+    const { within } = this.#headers;
+    if (within !== undefined && (type !== frameType.continuation || streamId !== within))
+      throw protocolError(`Expected the rest of the headers of stream ${within}, got another frame`);
+    switch (type) {
+      case frameType.data:
+        return this.#takeData(frame);
+      case frameType.headers:
+        return this.#takeHeaders(this.#headers.begin(frame));
+      case frameType.continuation:
+        return this.#takeHeaders(this.#headers.goOn(frame));
+      case frameType.windowUpdate:
+        return this.#takeWindowUpdate(frame);
+      case frameType.rstStream:
+        return this.#takeReset(frame);
+      case frameType.settings:
+        return this.#takeSettings(frame);
+      case frameType.ping:
+        return this.#takePing(frame);
+      case frameType.goaway:
+        return this.#takeGoaway(frame);
+      case frameType.priority:
+        return checkPriority(frame);
+      case frameType.pushPromise:
+        throw protocolError('Expected no PUSH_PROMISE, got one');
+      default:
+    }
+  }
+
+  #takeData({ streamId, flags, payload }: Frame): void {
+    const size = payload.length;
+    if (!this.#window.take(size))
+      throw new ConnectionError(
+        errorCode.flowControlError,
+        'Expected no more than the window of the connection',
+      );
+    this.#widen(this.#window.credit(size));
+    const data = unpadded(payload, flags);
+    const stream = this.streams.get(streamId);
+    if (stream === undefined || stream.remoteEnded) return this.refuse(streamId, errorCode.streamClosed);
+    if (!stream.received(size)) return this.refuse(streamId, errorCode.flowControlError);
+    if (data.length < size) stream.credit(size - data.length);
+    const isEnd = (flags & frameFlag.endStream) !== 0;
+    if (isEnd) stream.endRemote();
+    stream.listener.onData(data, isEnd);
+    if (isEnd) stream.settle();
+  }
+
+  #takeHeaders(headers: Headers | undefined): void {
+    if (headers === undefined) return;
+    const stream = this.streams.get(headers.streamId);
+    if (stream === undefined) this.takeNew(headers);
+    else this.#takeFields(stream, headers);
+  }
+
+  #takeFields(stream: Http2Stream, { fields, isEnd }: Headers): void {
+    if (stream.remoteEnded) return this.refuse(stream.id, errorCode.streamClosed);
+    if (fields === undefined) return this.refuse(stream.id, errorCode.enhanceYourCalm);
+    const isInterim = !this.isServer && fields[0] === ':status' && fields[1]!.startsWith('1');
+    if (isInterim) return;
+    // The second headers of a client are trailers.
+    if (this.isServer && !isEnd) return this.refuse(stream.id, errorCode.protocolError);
+    if (isEnd) stream.endRemote();
+    stream.listener.onHeaders(fields, isEnd);
+    if (isEnd) stream.settle();
+  }
+
+  /** A frame that its stream does not permit: the stream ends, or the connection when there never was such a stream. */
+  protected refuse(streamId: number, code: number): void {
+    this.#expectOpened(streamId);
+    const stream = this.streams.get(streamId);
+    this.sendReset(streamId, code);
+    stream?.lost(code);
+  }
+
+  protected sendReset(streamId: number, code: number): void {
+    this.outbox.frame(frameType.rstStream, 0, streamId, uint32(code));
+    this.#expectReader();
+  }
+
+  /** @throws ConnectionError for a stream that nobody has opened. */
+  #expectOpened(streamId: number): void {
+    if (streamId % 2 === 0 || streamId > this.lastId)
+      throw protocolError(`Expected a frame of a stream that was opened, got stream ${streamId}`);
+  }
+
+  #takeReset({ streamId, payload }: Frame): void {
+    if (payload.length !== 4) throw frameSizeError('RST_STREAM', payload.length);
+    this.#expectOpened(streamId);
+    this.streams.get(streamId)?.lost(payload.readUInt32BE(0));
+  }
+
+  #takeWindowUpdate({ streamId, payload }: Frame): void {
+    if (payload.length !== 4) throw frameSizeError('WINDOW_UPDATE', payload.length);
+    const bytes = payload.readUInt32BE(0) & windowBytesMax;
+    if (streamId === 0) {
+      if (bytes === 0) throw protocolError('Expected a window that gets wider, got a step of 0');
+      this.sendWindow += bytes;
+      if (this.sendWindow > windowBytesMax) throw tooWide();
+    } else {
+      this.#expectOpened(streamId);
+      const stream = this.streams.get(streamId);
+      if (stream === undefined) return;
+      if (bytes === 0) return this.refuse(streamId, errorCode.protocolError);
+      if (!stream.widen(bytes)) return this.refuse(streamId, errorCode.flowControlError);
+      if (stream.isHeldBack) this.#heldBack.add(stream);
+    }
+    if (!this.#heldBack.isEmpty) this.outbox.schedule();
+  }
+
+  #takeSettings({ streamId, flags, payload }: Frame): void {
+    ofConnection(streamId, 'SETTINGS');
+    if ((flags & frameFlag.ack) !== 0) {
+      if (payload.length > 0) throw frameSizeError('an acknowledgement of SETTINGS', payload.length);
+      return;
+    }
+    for (const [id, value] of decodeSettings(payload)) {
+      if (id === setting.initialWindowSize) this.#setPeerWindow(value);
+      else this.set(id, value);
+    }
+    this.outbox.frame(frameType.settings, frameFlag.ack, 0, Buffer.alloc(0));
+    this.#expectReader();
+    this.roomForStreams();
+    if (this.#ready) return;
+    this.#ready = true;
+    this.#options.onReady?.();
+  }
+
+  #setPeerWindow(bytes: number): void {
+    const more = bytes - this.peerWindow;
+    this.peerWindow = bytes;
+    for (const stream of this.streams.values()) {
+      if (!stream.widen(more)) throw tooWide();
+      if (stream.isHeldBack) this.holdBack(stream);
+    }
+  }
+
+  #takePing({ streamId, flags, payload }: Frame): void {
+    ofConnection(streamId, 'PING');
+    if (payload.length !== 8) throw frameSizeError('PING', payload.length);
+    if ((flags & frameFlag.ack) !== 0) return this.#pings.shift()?.();
+    this.outbox.frame(frameType.ping, frameFlag.ack, 0, payload);
+    this.#expectReader();
+  }
+
+  #takeGoaway({ streamId, payload }: Frame): void {
+    ofConnection(streamId, 'GOAWAY');
+    if (payload.length < 8) throw frameSizeError('GOAWAY', payload.length);
+    this.leaving = true;
+    if (!this.isServer) this.#loseAbove(payload.readUInt32BE(0) & windowBytesMax);
+    this.#options.onGoaway?.();
+    // One who has met an error closes, whatever goes on (RFC 9113, 5.4.1).
+    const code = payload.readUInt32BE(4);
+    if (code === errorCode.noError) this.endIfIdle();
+    else this.destroy(new Error(`GOAWAY with code ${code}: ${payload.toString('latin1', 8)}`));
+  }
+
+  /** Streams that the server has not looked at, and never will. */
+  #loseAbove(last: number): void {
+    this.loseOthers(errorCode.refusedStream);
+    for (const [id, stream] of this.streams) if (id > last) stream.lost(errorCode.refusedStream);
+  }
+
+  /** @throws ConnectionError when the other side makes us answer and does not read. */
+  #expectReader(): void {
+    if (this.outbox.pendingBytes > unreadBytesMax)
+      throw new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be read, got more to answer');
+  }
+
+  protected sendGoaway(lastId: number, code: number, text: string): void {
+    this.outbox.frame(
+      frameType.goaway,
+      0,
+      0,
+      Buffer.concat([uint32(lastId), uint32(code), Buffer.from(text)]),
+    );
+  }
+
+  protected endIfIdle(): void {
+    if (!this.leaving || this.streamCount > 0 || this.#closed || !this.mayClose) return;
+    this.outbox.flush();
+    this.#socket.end();
+  }
+
+  #fail(error: ConnectionError): void {
+    if (this.#closed || this.#error !== undefined) return;
+    this.#error = error;
+    this.sendGoaway(Math.max(this.lastId, 0), error.code, error.message);
+    this.outbox.flush();
+    this.#loseStreams();
+    this.#socket.end(() => this.#socket.destroy());
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#loseStreams();
+    this.#options.onClose?.(this.#error);
+  }
+
+  #loseStreams(): void {
+    this.loseOthers(undefined);
+    for (const stream of this.streams.values()) stream.lost(undefined);
+  }
+}
+
+const tooWide = () =>
+  new ConnectionError(errorCode.flowControlError, `Expected a window of at most ${windowBytesMax} bytes`);
+
+function ofConnection(streamId: number, what: string): void {
+  if (streamId !== 0) throw protocolError(`Expected ${what} of the connection, got stream ${streamId}`);
+}
