@@ -6,7 +6,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { SqlFault, type Dialect, type Driver, type Session, type Step } from '../../dialect/dialect.ts';
-import type { Revision } from '../../etcd/types.ts';
+import type { KeyValue, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { inTime } from '../../lib/in-time.ts';
@@ -108,10 +108,12 @@ export class BatchWriter {
       this.#values.clear();
     }
     const written = await this.#persist(jobs, closed);
+    const puts: KeyValue[] = [];
     for (const { type, kv } of written.changes ?? []) {
-      if (type === 'put') this.#values.set(kv.key, kv.modRevision, kv.value);
+      if (type === 'put') puts.push(kv);
       else this.#values.delete(kv.key);
     }
+    this.#values.add(puts);
     return written;
   }
 

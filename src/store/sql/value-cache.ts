@@ -7,16 +7,33 @@ import type { Revision } from '../../etcd/types.ts';
 /** What an entry weighs beside its value, about. */
 const entryBytes = 160;
 
-interface Entry {
+/** A value that a key has got. */
+export interface WrittenValue {
+  readonly key: Buffer;
   readonly modRevision: Revision;
   readonly value: Buffer;
 }
 
-/** Values of the keys that were written last, one for each key, up to a number of bytes. */
+interface Entry {
+  readonly modRevision: Revision;
+  readonly value: Buffer;
+  readonly batch: Batch;
+}
+
+/** Values that were written together and go together. */
+interface Batch {
+  readonly names: readonly string[];
+  readonly bytes: number;
+}
+
+/** Values of the keys that were written last, one for each key; those that were written longest ago go first. */
 export class ValueCache {
   readonly #bytesMax: number;
-  /** By key as latin1, the one written longest ago first. */
+  /** By key as latin1. */
   readonly #entries = new Map<string, Entry>();
+  /** The oldest first. What a value weighs counts until its batch goes, since they share an allocation. */
+  #batches: Batch[] = [];
+  #gone = 0;
   #bytes = 0;
 
   constructor({ bytesMax }: { readonly bytesMax: number }) {
@@ -29,36 +46,45 @@ export class ValueCache {
     return entry?.modRevision === modRevision ? entry.value : undefined;
   }
 
-  set(key: Buffer, modRevision: Revision, value: Buffer): void {
-    const name = nameOf(key);
-    this.#remove(name);
-    // Of its own: a view would keep the whole request in memory.
-    const own = Buffer.allocUnsafeSlow(value.length);
-    value.copy(own);
-    this.#entries.set(name, { modRevision, value: own });
-    this.#bytes += weightOf(name, value);
-    for (const oldest of this.#entries.keys()) {
-      if (this.#bytes <= this.#bytesMax) return;
-      this.#remove(oldest);
+  /** Keeps the values of one batch. */
+  add(values: readonly WrittenValue[]): void {
+    if (values.length === 0) return;
+    // Of their own: a view would keep a whole request in memory. One allocation costs less than many.
+    const all = Buffer.allocUnsafeSlow(values.reduce((sum, { value }) => sum + value.length, 0));
+    const names = values.map(({ key }) => nameOf(key));
+    const bytes = names.reduce((sum, name) => sum + entryBytes + name.length, all.length);
+    const batch = { names, bytes };
+    let at = 0;
+    for (const [index, { modRevision, value }] of values.entries()) {
+      const end = at + value.copy(all, at);
+      this.#entries.set(names[index]!, { modRevision, value: all.subarray(at, end), batch });
+      at = end;
     }
+    this.#batches.push(batch);
+    this.#bytes += bytes;
+    while (this.#bytes > this.#bytesMax) this.#dropOldest();
+  }
+
+  delete(key: Buffer): void {
+    this.#entries.delete(nameOf(key));
   }
 
   clear(): void {
     this.#entries.clear();
+    this.#batches = [];
+    this.#gone = 0;
     this.#bytes = 0;
   }
 
-  delete(key: Buffer): void {
-    this.#remove(nameOf(key));
-  }
-
-  #remove(name: string): void {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) return;
-    this.#entries.delete(name);
-    this.#bytes -= weightOf(name, entry.value);
+  #dropOldest(): void {
+    const oldest = this.#batches[this.#gone++]!;
+    for (const name of oldest.names)
+      if (this.#entries.get(name)?.batch === oldest) this.#entries.delete(name);
+    this.#bytes -= oldest.bytes;
+    if (this.#gone * 2 < this.#batches.length) return;
+    this.#batches = this.#batches.slice(this.#gone);
+    this.#gone = 0;
   }
 }
 
 const nameOf = (key: Buffer) => key.toString('latin1');
-const weightOf = (name: string, value: Buffer) => entryBytes + name.length + value.length;
