@@ -1,4 +1,4 @@
-// The programs around switchyard: etcd in two releases, etcdctl, kube-apiserver, kube-controller-manager, kubectl. Looked for in the
+// The programs around switchyard: etcd in two releases, etcdctl, kube-apiserver, kube-controller-manager, kubectl, h2spec. Looked for in the
 // environment (SWITCHYARD_TEST_KUBE_APISERVER …), in KUBEBUILDER_ASSETS, on PATH when they are of the right release, and in
 // the cache; else built from Go modules. kine, which only the benchmark starts, is found the same way.
 
@@ -63,6 +63,7 @@ const versionArgs: Record<BinaryName, readonly string[]> = {
   'kube-controller-manager': ['--version'],
   kubectl: ['version', '--client'],
   kine: ['--version'],
+  h2spec: ['--version'],
 };
 
 /** True when a program that happens to be on the machine is of the release that the tests are meant for. */

@@ -18,6 +18,7 @@ const packages: Record<BinaryName, string> = {
   'kube-controller-manager': 'k8s.io/kubernetes/cmd/kube-controller-manager',
   kubectl: 'k8s.io/kubernetes/cmd/kubectl',
   kine: 'github.com/k3s-io/kine',
+  h2spec: 'github.com/summerwind/h2spec/cmd/h2spec',
 };
 
 const modules: Record<Project, readonly string[]> = {
@@ -25,6 +26,7 @@ const modules: Record<Project, readonly string[]> = {
   'etcd-next': ['go.etcd.io/etcd/server/v3'],
   kubernetes: ['k8s.io/kubernetes'],
   kine: ['github.com/k3s-io/kine'],
+  h2spec: ['github.com/summerwind/h2spec'],
 };
 
 const goVersion = goOldest.join('.');
@@ -163,6 +165,7 @@ export function replaceLines(moduleFile: string, version: string): string {
 
 function linkerFlags(project: Project): string {
   if (project === 'kine') return `-s -w -X github.com/k3s-io/kine/pkg/version.Version=v${versions.kine}`;
+  if (project === 'h2spec') return `-s -w -X main.VERSION=${versions.h2spec}`;
   if (project !== 'kubernetes') return '-s -w';
   const [major, minor] = versions.kubernetes.split('.');
   const values = { gitVersion: `v${versions.kubernetes}`, gitMajor: major, gitMinor: minor };

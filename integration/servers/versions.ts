@@ -3,13 +3,14 @@
 
 /**
  * Releases of the programs that are built when the machine has none. `etcd-next` is asked for what `etcd` cannot do yet; kine is
- * what the benchmark compares with.
+ * what the benchmark compares with, h2spec what asks a server for each rule of HTTP/2.
  */
 export const versions = {
   etcd: '3.6.14',
   'etcd-next': '3.7.3',
   kubernetes: '1.36.3',
   kine: '0.16.4',
+  h2spec: '2.2.1+incompatible',
 } as const;
 
 /** What is released together. */
@@ -23,7 +24,8 @@ export type BinaryName =
   | 'kube-apiserver'
   | 'kube-controller-manager'
   | 'kubectl'
-  | 'kine';
+  | 'kine'
+  | 'h2spec';
 
 export const projectOf: Readonly<Record<BinaryName, Project>> = {
   etcd: 'etcd',
@@ -33,6 +35,7 @@ export const projectOf: Readonly<Record<BinaryName, Project>> = {
   'kube-controller-manager': 'kubernetes',
   kubectl: 'kubernetes',
   kine: 'kine',
+  h2spec: 'h2spec',
 };
 
 /** Oldest etcd that is accepted from KUBEBUILDER_ASSETS: before it, progress answers of watches are broken or racy. */
