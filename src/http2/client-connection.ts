@@ -1,6 +1,7 @@
 // The client's side of an HTTP/2 connection: it opens the streams, as many at a time as the server permits.
 
-import { Http2Connection, type ConnectionOptions } from './connection.ts';
+import { Http2Connection } from './connection.ts';
+import type { ConnectionOptions } from './connection-options.ts';
 import { clientPreface, errorCode } from './frame.ts';
 import type { Headers } from './header-blocks.ts';
 import { HeaderEncoder, type HeaderFields } from './hpack.ts';
@@ -59,7 +60,7 @@ export class ClientConnection extends Http2Connection {
   }
 
   protected override takeNew({ streamId }: Headers): void {
-    this.refuse(streamId, errorCode.protocolError);
+    if (!this.wasReset(streamId)) this.refuse(streamId, errorCode.protocolError);
   }
 
   protected override set(id: number, value: number): void {
@@ -76,10 +77,10 @@ export class ClientConnection extends Http2Connection {
     return true;
   }
 
-  protected override loseOthers(code: number | undefined): void {
+  protected override loseOthers(): void {
     const pending = this.#pending;
     this.#pending = [];
-    for (const { stream } of pending) stream.lost(code);
+    for (const { stream } of pending) stream.lost(errorCode.refusedStream);
   }
 
   #open({ stream, constant, varying }: Pending): void {

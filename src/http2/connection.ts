@@ -3,7 +3,7 @@
 // between C++ and JavaScript; here one chunk from a socket brings many frames, and one write takes many.
 //
 // States: greeting (only the preface and SETTINGS may come), open, leaving (a GOAWAY was sent or has come: no new streams, those
-// there are go on), closed. server-connection.ts and client-connection.ts say who opens streams, and how one leaves.
+// there are go on), ending (this side has said all; the other one is given a while to close), closed. server-connection.ts and client-connection.ts say who opens streams, and how one leaves.
 
 import type { Duplex } from 'node:stream';
 import {
@@ -11,16 +11,20 @@ import {
   errorCode,
   frameFlag,
   FrameReader,
-  frameSizeError,
   frameType,
   protocolError,
+  tooWide,
   uint32,
   windowBytesMax,
   type Frame,
 } from './frame.ts';
+import { checkFrame } from './frame-check.ts';
+import { decodeGoaway, encodeGoaway, goawayError } from './goaway.ts';
 import { checkPriority, HeaderBlocks, headerListBytesMax, unpadded, type Headers } from './header-blocks.ts';
+import type { ConnectionOptions } from './connection-options.ts';
 import { HeldBack } from './held-back.ts';
 import { Outbox } from './outbox.ts';
+import { RecentResets } from './recent-resets.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { decodeSettings, encodeSettings, setting } from './settings.ts';
 import type { Http2Stream, StreamHost } from './stream.ts';
@@ -29,20 +33,8 @@ import type { Http2Stream, StreamHost } from './stream.ts';
 const initialWindowBytes = 65_535;
 /** What may wait for one who does not read, answers to its own pings among it, before it is taken for hostile. */
 const unreadBytesMax = 4 * 1024 * 1024;
-
-export interface ConnectionOptions {
-  /** Nothing read. From now on it is the connection's. */
-  readonly socket: Duplex;
-  /** Bytes that the other side may send on one stream, and on all together, before it waits for us. */
-  readonly streamWindowBytes: number;
-  readonly connectionWindowBytes: number;
-  /** The other side's SETTINGS have come: it speaks HTTP/2. */
-  readonly onReady?: () => void;
-  /** The other side takes no more streams on this connection. */
-  readonly onGoaway?: () => void;
-  /** Once, after every stream has heard of it. `error`: why, where it did not end in peace. */
-  readonly onClose?: (error: Error | undefined) => void;
-}
+/** How long the other side may take to read what it was told last, and to close. */
+const endingMsMax = 5_000;
 
 export abstract class Http2Connection implements StreamHost {
   abstract readonly isServer: boolean;
@@ -58,16 +50,19 @@ export abstract class Http2Connection implements StreamHost {
   protected peerWindow = initialWindowBytes;
   readonly #options: ConnectionOptions;
   readonly #socket: Duplex;
-  readonly #reader = new FrameReader();
+  readonly #reader: FrameReader;
   readonly #headers = new HeaderBlocks();
   readonly #window: ReceiveWindow;
   readonly #heldBack = new HeldBack();
+  readonly #resets = new RecentResets();
   /** What waits for the answers to our pings, in their order. */
   readonly #pings: (() => void)[] = [];
-  /** What the other side says first, as far as it has not. */
-  #preface: Buffer | undefined;
   #ready = false;
+  /** Nothing is read any more. */
   #error: Error | undefined;
+  /** What the other side has met. */
+  #peerError: Error | undefined;
+  #ending: NodeJS.Timeout | undefined;
   #closed = false;
 
   /** `preface`: what the client sends first. `settings`: those of this side that the other one does not have. */
@@ -81,8 +76,8 @@ export abstract class Http2Connection implements StreamHost {
     this.#socket = socket;
     this.#window = new ReceiveWindow(connectionWindowBytes);
     this.outbox = new Outbox(socket, () => this.#heldBack.sendInto(this.outbox));
+    this.#reader = new FrameReader('expected' in preface ? preface.expected : undefined);
     if ('sent' in preface) this.outbox.raw(preface.sent);
-    else this.#preface = preface.expected;
     const common = [
       [setting.initialWindowSize, streamWindowBytes],
       [setting.maxHeaderListSize, headerListBytesMax],
@@ -91,6 +86,8 @@ export abstract class Http2Connection implements StreamHost {
     this.#widen(connectionWindowBytes - initialWindowBytes);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
     socket.on('error', (error: Error) => (this.#error ??= error));
+    // One who says no more does not wait for answers either.
+    socket.once('end', () => this.destroy());
     socket.once('close', () => this.#close());
   }
 
@@ -112,8 +109,8 @@ export abstract class Http2Connection implements StreamHost {
   /** Whether a connection that leaves, and has no streams, may close. */
   protected abstract get mayClose(): boolean;
 
-  /** Loses what is not open and not in `streams`. `code`: see StreamListener. */
-  protected abstract loseOthers(code: number | undefined): void;
+  /** Loses what is not open and not in `streams`: the other side has not heard of it. */
+  protected abstract loseOthers(): void;
 
   /** New streams are possible: it has greeted, and is neither closed nor about to be. */
   get isOpen(): boolean {
@@ -141,6 +138,12 @@ export abstract class Http2Connection implements StreamHost {
   }
 
   /** See StreamHost. */
+  sendReset(streamId: number, code: number): void {
+    this.#resets.add(streamId);
+    this.outbox.frame(frameType.rstStream, 0, streamId, uint32(code));
+  }
+
+  /** See StreamHost. */
   holdBack(stream: Http2Stream): void {
     this.#heldBack.add(stream);
     this.outbox.schedule();
@@ -159,25 +162,23 @@ export abstract class Http2Connection implements StreamHost {
   }
 
   #read(chunk: Buffer): void {
-    if (this.#error !== undefined) return;
+    if (this.#isOver) return;
     try {
       this.#reader.push(chunk);
-      if (!this.#takePreface()) return;
-      for (let frame = this.#reader.next(); frame !== undefined; frame = this.#reader.next())
+      // Whoever hears of a frame may end the connection.
+      while (!this.#isOver) {
+        const frame = this.#reader.next();
+        if (frame === undefined) return;
         this.#take(frame);
-    } catch (error) {
-      if (!(error instanceof ConnectionError)) throw error;
-      this.#fail(error);
+      }
+    } catch (cause) {
+      const isKnown = cause instanceof ConnectionError;
+      this.#fail(isKnown ? cause : new ConnectionError(errorCode.internalError, 'Internal error', { cause }));
     }
   }
 
-  /** False: it has not come whole. */
-  #takePreface(): boolean {
-    if (this.#preface === undefined) return true;
-    const found = this.#reader.take(this.#preface);
-    if (found === false) throw protocolError('Expected the preface of HTTP/2');
-    if (found === true) this.#preface = undefined;
-    return found === true;
+  get #isOver(): boolean {
+    return this.#closed || this.#error !== undefined;
   }
 
   #take(frame: Frame): void {
@@ -187,6 +188,7 @@ export abstract class Http2Connection implements StreamHost {
     const { within } = this.#headers;
     if (within !== undefined && (type !== frameType.continuation || streamId !== within))
       throw protocolError(`Expected the rest of the headers of stream ${within}, got another frame`);
+    checkFrame(frame);
     switch (type) {
       case frameType.data:
         return this.#takeData(frame);
@@ -206,8 +208,6 @@ export abstract class Http2Connection implements StreamHost {
         return this.#takeGoaway(frame);
       case frameType.priority:
         return checkPriority(frame);
-      case frameType.pushPromise:
-        throw protocolError('Expected no PUSH_PROMISE, got one');
       default:
     }
   }
@@ -222,6 +222,7 @@ export abstract class Http2Connection implements StreamHost {
     this.#widen(this.#window.credit(size));
     const data = unpadded(payload, flags);
     const stream = this.streams.get(streamId);
+    if (stream === undefined && this.wasReset(streamId)) return;
     if (stream === undefined || stream.remoteEnded) return this.refuse(streamId, errorCode.streamClosed);
     if (!stream.received(size)) return this.refuse(streamId, errorCode.flowControlError);
     if (data.length < size) stream.credit(size - data.length);
@@ -242,7 +243,7 @@ export abstract class Http2Connection implements StreamHost {
     if (stream.remoteEnded) return this.refuse(stream.id, errorCode.streamClosed);
     if (fields === undefined) return this.refuse(stream.id, errorCode.enhanceYourCalm);
     const isInterim = !this.isServer && fields[0] === ':status' && fields[1]!.startsWith('1');
-    if (isInterim) return;
+    if (isInterim) return isEnd ? this.refuse(stream.id, errorCode.protocolError) : undefined;
     // The second headers of a client are trailers.
     if (this.isServer && !isEnd) return this.refuse(stream.id, errorCode.protocolError);
     if (isEnd) stream.endRemote();
@@ -255,12 +256,18 @@ export abstract class Http2Connection implements StreamHost {
     this.#expectOpened(streamId);
     const stream = this.streams.get(streamId);
     this.sendReset(streamId, code);
+    this.expectReader();
     stream?.lost(code);
   }
 
-  protected sendReset(streamId: number, code: number): void {
-    this.outbox.frame(frameType.rstStream, 0, streamId, uint32(code));
-    this.#expectReader();
+  /** This side has ended the stream, and what comes of it may have been sent before the other side knew. */
+  protected wasReset(streamId: number): boolean {
+    return this.#resets.has(streamId);
+  }
+
+  /** Many streams wait for one who does not read. */
+  protected get isStuck(): boolean {
+    return !this.outbox.hasRoom && this.#heldBack.isFull;
   }
 
   /** @throws ConnectionError for a stream that nobody has opened. */
@@ -270,13 +277,11 @@ export abstract class Http2Connection implements StreamHost {
   }
 
   #takeReset({ streamId, payload }: Frame): void {
-    if (payload.length !== 4) throw frameSizeError('RST_STREAM', payload.length);
     this.#expectOpened(streamId);
     this.streams.get(streamId)?.lost(payload.readUInt32BE(0));
   }
 
   #takeWindowUpdate({ streamId, payload }: Frame): void {
-    if (payload.length !== 4) throw frameSizeError('WINDOW_UPDATE', payload.length);
     const bytes = payload.readUInt32BE(0) & windowBytesMax;
     if (streamId === 0) {
       if (bytes === 0) throw protocolError('Expected a window that gets wider, got a step of 0');
@@ -293,18 +298,17 @@ export abstract class Http2Connection implements StreamHost {
     if (!this.#heldBack.isEmpty) this.outbox.schedule();
   }
 
-  #takeSettings({ streamId, flags, payload }: Frame): void {
-    ofConnection(streamId, 'SETTINGS');
-    if ((flags & frameFlag.ack) !== 0) {
-      if (payload.length > 0) throw frameSizeError('an acknowledgement of SETTINGS', payload.length);
-      return;
-    }
+  #takeSettings({ flags, payload }: Frame): void {
+    if ((flags & frameFlag.ack) !== 0) return;
+    let window: number | undefined;
     for (const [id, value] of decodeSettings(payload)) {
-      if (id === setting.initialWindowSize) this.#setPeerWindow(value);
+      if (id === setting.initialWindowSize) window = value;
       else this.set(id, value);
     }
+    // Once for all: a frame can name it some thousand times, and each time is work for every stream.
+    if (window !== undefined) this.#setPeerWindow(window);
     this.outbox.frame(frameType.settings, frameFlag.ack, 0, Buffer.alloc(0));
-    this.#expectReader();
+    this.expectReader();
     this.roomForStreams();
     if (this.#ready) return;
     this.#ready = true;
@@ -320,78 +324,70 @@ export abstract class Http2Connection implements StreamHost {
     }
   }
 
-  #takePing({ streamId, flags, payload }: Frame): void {
-    ofConnection(streamId, 'PING');
-    if (payload.length !== 8) throw frameSizeError('PING', payload.length);
+  #takePing({ flags, payload }: Frame): void {
     if ((flags & frameFlag.ack) !== 0) return this.#pings.shift()?.();
     this.outbox.frame(frameType.ping, frameFlag.ack, 0, payload);
-    this.#expectReader();
+    this.expectReader();
   }
 
-  #takeGoaway({ streamId, payload }: Frame): void {
-    ofConnection(streamId, 'GOAWAY');
-    if (payload.length < 8) throw frameSizeError('GOAWAY', payload.length);
+  /** What was answered already is still on its way, even when the other side has met an error: then it closes by itself. */
+  #takeGoaway({ payload }: Frame): void {
+    const goaway = decodeGoaway(payload);
     this.leaving = true;
-    if (!this.isServer) this.#loseAbove(payload.readUInt32BE(0) & windowBytesMax);
+    this.#peerError ??= goawayError(goaway);
+    if (!this.isServer) this.#loseAbove(goaway.lastId);
     this.#options.onGoaway?.();
-    // One who has met an error closes, whatever goes on (RFC 9113, 5.4.1).
-    const code = payload.readUInt32BE(4);
-    if (code === errorCode.noError) this.endIfIdle();
-    else this.destroy(new Error(`GOAWAY with code ${code}: ${payload.toString('latin1', 8)}`));
+    this.endIfIdle();
   }
 
   /** Streams that the server has not looked at, and never will. */
   #loseAbove(last: number): void {
-    this.loseOthers(errorCode.refusedStream);
+    this.loseOthers();
     for (const [id, stream] of this.streams) if (id > last) stream.lost(errorCode.refusedStream);
   }
 
   /** @throws ConnectionError when the other side makes us answer and does not read. */
-  #expectReader(): void {
+  protected expectReader(): void {
     if (this.outbox.pendingBytes > unreadBytesMax)
       throw new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be read, got more to answer');
   }
 
   protected sendGoaway(lastId: number, code: number, text: string): void {
-    this.outbox.frame(
-      frameType.goaway,
-      0,
-      0,
-      Buffer.concat([uint32(lastId), uint32(code), Buffer.from(text)]),
-    );
+    this.outbox.frame(frameType.goaway, 0, 0, encodeGoaway({ lastId, code, text }));
   }
 
   protected endIfIdle(): void {
     if (!this.leaving || this.streamCount > 0 || this.#closed || !this.mayClose) return;
+    this.#end();
+  }
+
+  /** Says that nothing more comes: the other side closes then, or it is done for it. */
+  #end(): void {
     this.outbox.flush();
+    if (this.#ending !== undefined) return;
     this.#socket.end();
+    this.#ending = setTimeout(() => this.#socket.destroy(), endingMsMax);
   }
 
   #fail(error: ConnectionError): void {
-    if (this.#closed || this.#error !== undefined) return;
+    if (this.#isOver) return;
     this.#error = error;
-    this.sendGoaway(Math.max(this.lastId, 0), error.code, error.message);
-    this.outbox.flush();
+    // A server opens no streams.
+    this.sendGoaway(this.isServer ? this.lastId : 0, error.code, error.message);
+    this.#end();
     this.#loseStreams();
-    this.#socket.end(() => this.#socket.destroy());
   }
 
   #close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#ending);
     this.#loseStreams();
-    this.#options.onClose?.(this.#error);
+    this.#options.onClose?.(this.#error ?? this.#peerError);
   }
 
   #loseStreams(): void {
-    this.loseOthers(undefined);
+    this.loseOthers();
     for (const stream of this.streams.values()) stream.lost(undefined);
   }
-}
-
-const tooWide = () =>
-  new ConnectionError(errorCode.flowControlError, `Expected a window of at most ${windowBytesMax} bytes`);
-
-function ofConnection(streamId: number, what: string): void {
-  if (streamId !== 0) throw protocolError(`Expected ${what} of the connection, got stream ${streamId}`);
 }

@@ -57,14 +57,22 @@ export class ConnectionError extends Error {
   /** One of `errorCode`. */
   readonly code: number;
 
-  constructor(code: number, message: string) {
-    super(message);
+  constructor(code: number, message: string, options?: ErrorOptions) {
+    super(message, options);
     this.code = code;
   }
 }
 
 export function protocolError(message: string): ConnectionError {
   return new ConnectionError(errorCode.protocolError, message);
+}
+
+/** A window was widened to more than there can be. */
+export function tooWide(): ConnectionError {
+  return new ConnectionError(
+    errorCode.flowControlError,
+    `Expected a window of at most ${windowBytesMax} bytes`,
+  );
 }
 
 export function frameSizeError(what: string, length: number): ConnectionError {
@@ -117,6 +125,12 @@ export class FrameReader {
   /** Not yet given as frames. */
   #bytes: Buffer = nothing;
   #at = 0;
+  /** What comes before all frames, as far as it has not. */
+  #preface: Buffer | undefined;
+
+  constructor(preface?: Buffer) {
+    this.#preface = preface;
+  }
 
   push(chunk: Buffer): void {
     this.#bytes =
@@ -124,17 +138,9 @@ export class FrameReader {
     this.#at = 0;
   }
 
-  /** Takes `expected` off the beginning: true when it was there, undefined while too little has come. */
-  take(expected: Buffer): boolean | undefined {
-    if (this.#bytes.length - this.#at < expected.length) return undefined;
-    const end = this.#at + expected.length;
-    const found = this.#bytes.subarray(this.#at, end).equals(expected);
-    this.#at = end;
-    return found;
-  }
-
-  /** The next whole frame; undefined: not yet. @throws ConnectionError for one that is too long. */
+  /** The next whole frame; undefined: not yet. @throws ConnectionError for one that is too long, and another preface. */
   next(): Frame | undefined {
+    if (this.#preface !== undefined && !this.#takePreface(this.#preface)) return undefined;
     const bytes = this.#bytes;
     const at = this.#at;
     if (bytes.length - at < frameHeadBytes) return undefined;
@@ -155,5 +161,16 @@ export class FrameReader {
       streamId: bytes.readUInt32BE(at + 5) & 0x7fff_ffff,
       payload: bytes.subarray(begin, end),
     };
+  }
+
+  /** False: it has not come whole. */
+  #takePreface(expected: Buffer): boolean {
+    const end = this.#at + expected.length;
+    if (this.#bytes.length < end) return false;
+    if (!this.#bytes.subarray(this.#at, end).equals(expected))
+      throw protocolError('Expected the preface of HTTP/2');
+    this.#at = end;
+    this.#preface = undefined;
+    return true;
   }
 }

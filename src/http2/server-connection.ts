@@ -1,7 +1,8 @@
 // The server's side of an HTTP/2 connection: streams are opened by the client.
 
 import { clientPreface, ConnectionError, errorCode, windowBytesMax } from './frame.ts';
-import { Http2Connection, type ConnectionOptions } from './connection.ts';
+import { Http2Connection } from './connection.ts';
+import type { ConnectionOptions } from './connection-options.ts';
 import type { Headers } from './header-blocks.ts';
 import { noTable, type HeaderFields } from './hpack.ts';
 import { setting } from './settings.ts';
@@ -62,22 +63,26 @@ export class ServerConnection extends Http2Connection {
   protected override takeNew({ streamId, fields, isEnd }: Headers): void {
     if (streamId % 2 === 0) return this.refuse(streamId, errorCode.protocolError);
     if (streamId <= this.lastId) {
+      if (this.wasReset(streamId)) return;
       const text = `Expected a stream above ${this.lastId}, got ${streamId}`;
       throw new ConnectionError(errorCode.streamClosed, text);
     }
     this.lastId = streamId;
+    this.expectReader();
     if (fields === undefined) return this.sendReset(streamId, errorCode.enhanceYourCalm);
-    if (streamId > this.#acceptedMax) return this.sendReset(streamId, errorCode.refusedStream);
+    if (streamId > this.#acceptedMax || this.isStuck)
+      return this.sendReset(streamId, errorCode.refusedStream);
     const stream = new Http2Stream(this, deaf, this.#options.streamWindowBytes);
     this.streams.set(streamId, stream);
     stream.open(streamId, this.peerWindow);
     if (isEnd) stream.endRemote();
-    stream.listener = this.#options.onStream(stream, fields);
+    const listener = this.#options.onStream(stream, fields);
+    stream.listener = listener;
+    if (stream.isLost) return listener.onReset(undefined);
     // A request that is nothing but headers has been said, too.
-    if (isEnd) {
-      stream.listener.onData(nothing, true);
-      stream.settle();
-    }
+    if (!isEnd || stream.isClosed) return;
+    listener.onData(nothing, true);
+    stream.settle();
   }
 
   protected override set(id: number, value: number): void {

@@ -12,9 +12,12 @@ export interface StreamListener {
   onHeaders(fields: HeaderFields, isEnd: boolean): void;
   /** A view of what came over the socket. Give its length back with `credit` once more may come. */
   onData(chunk: Buffer, isEnd: boolean): void;
-  /** Over before both sides had said all: the code it was reset with, or undefined when the connection is lost. */
+  /**
+   * Over before both sides had said all: the code it was reset with, REFUSED_STREAM where the other side has done nothing about it, or
+   * undefined when the connection is lost.
+   */
   onReset(code: number | undefined): void;
-  /** All that was given has left: time to give more. Only after `isHeldBack` was true. */
+  /** All that was given has left: time to give more. Only after `isHeldBack` was true, and not after an end was given. */
   onRoom(): void;
 }
 
@@ -25,6 +28,8 @@ export interface StreamHost {
   sendWindow: number;
   /** The other side opened the stream, so that it learns by a reset that the rest of its request is not wanted. */
   readonly isServer: boolean;
+  /** Tells the other side that the stream is over. */
+  sendReset(streamId: number, code: number): void;
   /** The block with what has to be said before it. */
   headerBlock(block: Buffer): Buffer;
   /** `stream` has something to send that has to wait. */
@@ -50,6 +55,7 @@ export class Http2Stream {
   #localEnded = false;
   #remoteEnded = false;
   #closed = false;
+  #lost = false;
 
   constructor(host: StreamHost, listener: StreamListener, receiveWindowBytes: number) {
     this.#host = host;
@@ -69,6 +75,11 @@ export class Http2Stream {
 
   get isClosed(): boolean {
     return this.#closed;
+  }
+
+  /** Closed, and not by this side. */
+  get isLost(): boolean {
+    return this.#lost;
   }
 
   /** Something that was given has not left; `onRoom` tells when it has. */
@@ -104,7 +115,7 @@ export class Http2Stream {
   /** Ends the stream for both sides at once; what waits is dropped. */
   reset(code: number): void {
     if (this.#closed) return;
-    if (this.#id > 0) this.#host.outbox.frame(frameType.rstStream, 0, this.#id, uint32(code));
+    if (this.#id > 0) this.#host.sendReset(this.#id, code);
     this.#close();
   }
 
@@ -138,9 +149,7 @@ export class Http2Stream {
   get canSend(): boolean {
     const [first] = this.#queue;
     if (first === undefined || this.#id === 0) return false;
-    return (
-      first.isHeaders || this.#sendWindow > 0 || first.payload.length + (first.prefix?.length ?? 0) === 0
-    );
+    return first.isHeaders || this.#sendWindow > 0 || lengthOf(first) === 0;
   }
 
   /** The other side takes `bytes` more, or fewer. False: more than there can be. */
@@ -167,6 +176,7 @@ export class Http2Stream {
   /** The stream is over by the other side, or with its connection. See StreamListener. */
   lost(code: number | undefined): void {
     if (this.#closed) return;
+    this.#lost = true;
     this.#close();
     this.listener.onReset(code);
   }
@@ -179,16 +189,21 @@ export class Http2Stream {
   /** As much of data that waits as a frame and the windows take. */
   #sendPart(first: Outgoing): boolean {
     const { payload, prefix, isEnd } = first;
-    const prefixBytes = prefix === undefined ? 0 : prefix.length;
-    const length = payload.length + prefixBytes;
     const most = Math.min(payloadBytesMax, this.#sendWindow, this.#host.sendWindow);
-    if (length <= most) {
+    // An end without data needs no window.
+    const length = lengthOf(first);
+    if (length <= most || length === 0) {
       this.#queue.shift();
       this.#sendData(payload, isEnd, prefix);
       return true;
     }
-    // A prefix of a few bytes is not worth being cut.
-    if (most <= prefixBytes) return false;
+    if (most <= 0) return false;
+    const prefixBytes = prefix === undefined ? 0 : prefix.length;
+    if (prefix !== undefined && most < prefixBytes) {
+      first.prefix = prefix.subarray(most);
+      this.#sendData(prefix.subarray(0, most), false, undefined);
+      return true;
+    }
     const cut = most - prefixBytes;
     first.payload = payload.subarray(cut);
     first.prefix = undefined;
@@ -221,4 +236,8 @@ export class Http2Stream {
     this.#queue = [];
     this.#host.closed(this);
   }
+}
+
+function lengthOf({ payload, prefix }: Outgoing): number {
+  return payload.length + (prefix === undefined ? 0 : prefix.length);
 }
