@@ -296,3 +296,16 @@ test('client: a server that has met an error may still end what it has begun', a
   t.deepEqual(second.resets, [errorCode.refusedStream]);
   t.regex(closed.error?.message ?? '', /GOAWAY with code 11: too_many_pings/);
 });
+
+test('client: a server that has met an error and does not close is left', async (t) => {
+  const { connection, peer, closed } = clientWithRawServer();
+  peer.settings();
+  await until(() => connection.isOpen, 'the greeting');
+  const heard = new Heard();
+  connection.open(post, [], heard);
+  await until(() => peer.of(frameType.headers).length === 1, 'a request');
+  peer.send(frameType.goaway, 0, 0, Buffer.concat([uint32(1), uint32(errorCode.refusedStream)]));
+  await until(() => closed.count > 0, 'the end');
+  // Sent, and so perhaps done.
+  t.deepEqual(heard.resets, ['lost']);
+});

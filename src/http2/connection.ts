@@ -33,8 +33,8 @@ import type { Http2Stream, StreamHost } from './stream.ts';
 const initialWindowBytes = 65_535;
 /** What may wait for one who does not read, answers to its own pings among it, before it is taken for hostile. */
 const unreadBytesMax = 4 * 1024 * 1024;
-/** How long the other side may take to read what it was told last, and to close. */
-const endingMsMax = 5_000;
+/** How long the other side may take to close, after it was told that nothing more comes, or has met an error. */
+const endingMsMax = 2_000;
 
 export abstract class Http2Connection implements StreamHost {
   abstract readonly isServer: boolean;
@@ -330,13 +330,14 @@ export abstract class Http2Connection implements StreamHost {
     this.expectReader();
   }
 
-  /** What was answered already is still on its way, even when the other side has met an error: then it closes by itself. */
+  /** What was answered already is still on its way, even when the other side has met an error. */
   #takeGoaway({ payload }: Frame): void {
     const goaway = decodeGoaway(payload);
     this.leaving = true;
     this.#peerError ??= goawayError(goaway);
     if (!this.isServer) this.#loseAbove(goaway.lastId);
     this.#options.onGoaway?.();
+    if (this.#peerError !== undefined) this.#endInTime();
     this.endIfIdle();
   }
 
@@ -364,9 +365,12 @@ export abstract class Http2Connection implements StreamHost {
   /** Says that nothing more comes: the other side closes then, or it is done for it. */
   #end(): void {
     this.outbox.flush();
-    if (this.#ending !== undefined) return;
     this.#socket.end();
-    this.#ending = setTimeout(() => this.#socket.destroy(), endingMsMax);
+    this.#endInTime();
+  }
+
+  #endInTime(): void {
+    this.#ending ??= setTimeout(() => this.destroy(), endingMsMax);
   }
 
   #fail(error: ConnectionError): void {
