@@ -17,7 +17,7 @@ import type { LogReader } from './log-reader.ts';
 const pollWithNotifyMs = 1000;
 /** Where it does not: while another process is writing, and when none has for a while. What others write is seen that much later. */
 const pollBusyMs = 5;
-const pollQuietMs = 15;
+const pollQuietMs = 10;
 const quietAfterMs = 30_000;
 /** Events read at once. */
 const chunkEventsMax = 1024;
