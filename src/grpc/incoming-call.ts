@@ -10,6 +10,11 @@ import { answerHeaders, encodeTrailers, fieldOf, StatusError, type GrpcStatus } 
 import { timeoutMs, timerMsMax } from './timeout.ts';
 import { grpcCode } from './codes.ts';
 
+/**
+ * Calls of one connection that somebody still works for when their clients are gone. Beyond these new ones are refused: who opens calls
+ * and leaves them at once would have work done without a bound (CVE-2023-44487). What ends when it is told to never comes near.
+ */
+const abandonedMax = 10_000;
 /** Timers of calls end on a multiple of this, so that many share one. */
 const timerStepMs = 50;
 
@@ -23,8 +28,16 @@ export interface CallListener {
   onRoom(): void;
 }
 
+/** The calls of one connection. */
+export interface CallLoad {
+  /** Those that were begun and left by their clients, and are not finished. */
+  abandoned: number;
+}
+
 export interface IncomingCallOptions {
   readonly messageBytesMax: number;
+  /** Shared by the calls of a connection. */
+  readonly load: CallLoad;
   /** Gives the listener of a call to `path`; undefined: there is no such method. */
   readonly serve: (call: IncomingCall) => CallListener | undefined;
 }
@@ -53,8 +66,12 @@ export function acceptCall(
     stream.headers(encodeStateless([':status', http]), true);
     return done;
   }
-  const call = new IncomingCall(stream, head, options.messageBytesMax);
-  call.start(options.serve(call));
+  if (options.load.abandoned >= abandonedMax) {
+    stream.reset(errorCode.refusedStream);
+    return done;
+  }
+  const call = new IncomingCall(stream, head, options);
+  call.start(options.serve);
   return call;
 }
 
@@ -72,17 +89,26 @@ export class IncomingCall implements StreamListener {
   readonly #stream: Http2Stream;
   readonly #fields: HeaderFields;
   readonly #incoming: Deframer;
+  readonly #load: CallLoad;
   #listener: CallListener | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** Bytes that came and may not be followed by as many yet. */
   #uncredited = 0;
   #answering = false;
   #finished = false;
+  /** Whoever serves the call is to finish it. */
+  #begun = false;
+  #abandoned = false;
 
-  constructor(stream: Http2Stream, { path, fields }: RequestHead, messageBytesMax: number) {
+  constructor(
+    stream: Http2Stream,
+    { path, fields }: RequestHead,
+    { messageBytesMax, load }: Pick<IncomingCallOptions, 'messageBytesMax' | 'load'>,
+  ) {
     this.path = path;
     this.#stream = stream;
     this.#fields = fields;
+    this.#load = load;
     this.#incoming = new Deframer(messageBytesMax);
   }
 
@@ -103,23 +129,19 @@ export class IncomingCall implements StreamListener {
 
   /** Name and value of each header that is neither HTTP's nor gRPC's own nor binary; those of one name in one value. */
   metadata(): Record<string, string> {
-    const metadata: Record<string, string> = {};
+    const metadata = new Map<string, string>();
     for (let at = 0; at < this.#fields.length; at += 2) {
       const name = this.#fields[at]!;
       if (name.startsWith(':') || name.endsWith('-bin') || ownFields.has(name)) continue;
       const value = this.#fields[at + 1]!;
-      metadata[name] = name in metadata ? `${metadata[name]}, ${value}` : value;
+      const before = metadata.get(name);
+      metadata.set(name, before === undefined ? value : `${before}, ${value}`);
     }
-    return metadata;
+    return Object.fromEntries(metadata);
   }
 
-  /** To be called once; undefined: nobody serves such a call. */
-  start(listener: CallListener | undefined): void {
-    if (listener === undefined) {
-      const text = `unknown method ${this.path.slice(this.path.lastIndexOf('/') + 1)} of ${this.path}`;
-      this.finish({ code: grpcCode.unimplemented, details: text });
-      return;
-    }
+  /** To be called once, before anything else. */
+  start(serve: IncomingCallOptions['serve']): void {
     const encoding = fieldOf(this.#fields, 'grpc-encoding') ?? 'identity';
     if (encoding !== 'identity') {
       // In the words of grpc-go, as it stands in an etcd.
@@ -127,16 +149,24 @@ export class IncomingCall implements StreamListener {
       this.finish({ code: grpcCode.unimplemented, details: text });
       return;
     }
-    this.#listener = listener;
     const timeout = fieldOf(this.#fields, 'grpc-timeout');
-    if (timeout === undefined) return;
-    const ms = timeoutMs(timeout);
+    const ms = timeout === undefined ? Number.POSITIVE_INFINITY : timeoutMs(timeout);
     if (ms === undefined) {
       this.finish({ code: grpcCode.internal, details: `malformed grpc-timeout: ${timeout}` });
       return;
     }
-    if (ms >= timerMsMax) return;
+    this.#listener = serve(this);
+    if (this.#listener === undefined) {
+      this.finish({ code: grpcCode.unimplemented, details: unknownMethod(this.path) });
+      return;
+    }
+    if (ms >= timerMsMax || this.#finished) return;
     this.#timer = setTimeout(() => this.#late(), Math.ceil(ms / timerStepMs) * timerStepMs);
+  }
+
+  /** Work begins that ends with `finish`, also when the call was cancelled. */
+  begin(): void {
+    this.#begun = true;
   }
 
   /** The next message. @throws StatusError for one that cannot be read; the call should end with it. */
@@ -160,9 +190,10 @@ export class IncomingCall implements StreamListener {
 
   /** Ends the call, after what was written. Only the first one counts. */
   finish(status: GrpcStatus): void {
-    if (this.#finished) return;
-    this.#over();
-    this.#stream.headers(encodeTrailers(status, !this.#answering), true);
+    if (this.#abandoned) this.#load.abandoned--;
+    this.#abandoned = false;
+    this.#begun = false;
+    this.#end(status);
   }
 
   /** See StreamListener. */
@@ -197,8 +228,8 @@ export class IncomingCall implements StreamListener {
     } catch (error) {
       // There is no use in waiting for the rest of it.
       if (!(error instanceof StatusError)) throw error;
-      this.finish({ code: error.code, details: error.message });
-      this.#listener?.onCancelled();
+      this.#end({ code: error.code, details: error.message });
+      this.#abandon();
       return;
     }
     this.#listener?.onMessage();
@@ -213,8 +244,8 @@ export class IncomingCall implements StreamListener {
 
   #late(): void {
     if (this.#finished) return;
-    this.finish({ code: grpcCode.deadlineExceeded, details: 'context deadline exceeded' });
-    this.#listener?.onCancelled();
+    this.#end({ code: grpcCode.deadlineExceeded, details: 'context deadline exceeded' });
+    this.#abandon();
   }
 
   #malformed(): void {
@@ -225,6 +256,21 @@ export class IncomingCall implements StreamListener {
   #cancel(): void {
     if (this.#finished) return;
     this.#over();
+    this.#abandon();
+  }
+
+  #end(status: GrpcStatus): void {
+    if (this.#finished) return;
+    this.#over();
+    this.#stream.headers(encodeTrailers(status, !this.#answering), true);
+  }
+
+  /** Whoever works for the call hears that it is of no use. */
+  #abandon(): void {
+    if (this.#begun) {
+      this.#abandoned = true;
+      this.#load.abandoned++;
+    }
     this.#listener?.onCancelled();
   }
 
@@ -232,6 +278,13 @@ export class IncomingCall implements StreamListener {
     this.#finished = true;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
   }
+}
+
+/** In the words of grpc-go. */
+function unknownMethod(path: string): string {
+  const at = path.lastIndexOf('/');
+  if (at <= 0) return `malformed method name: "${path}"`;
+  return `unknown method ${path.slice(at + 1)} for service ${path.slice(1, at)}`;
 }
 
 /** Headers that are about the way, not about the call. */

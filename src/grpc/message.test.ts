@@ -2,6 +2,8 @@
 
 import test from 'ava';
 import fc from 'fast-check';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { grpcCode } from './codes.ts';
 import { Deframer, messagePrefix } from './message.ts';
 import { encodeTrailers, StatusError, statusIn } from './status.ts';
@@ -32,6 +34,23 @@ test('grpc message: messages come out as they went in, wherever the stream is cu
       t.false(deframer.isWithin);
     }),
   );
+});
+
+test('grpc message: one that comes byte by byte takes little more than its bytes', (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const length = 500_000;
+  const message = Buffer.from(Array.from({ length }, (_, index) => index));
+  const deframer = new Deframer();
+  deframer.push(messagePrefix(length));
+  collect();
+  const before = process.memoryUsage();
+  for (let at = 0; at < length; at++) deframer.push(Buffer.from([message[at]!]));
+  collect();
+  const after = process.memoryUsage();
+  const grown = after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
+  t.true(grown < 5_000_000, `${grown} bytes`);
+  t.true(deframer.next()?.equals(message));
 });
 
 test('grpc message: half a message is seen as such, a compressed one is refused', (t) => {

@@ -15,12 +15,19 @@ export function messagePrefix(length: number): Buffer {
   return prefix;
 }
 
+/** Chunks below this are small: a client decides how small. */
+const smallBytes = 1_024;
+/** So many small chunks are made one: each costs more than its bytes, and keeps all that came with it over the socket. */
+const smallChunksMax = 256;
+
 /** Finds the messages in the chunks of a stream. Messages may be views of chunks. */
 export class Deframer {
   readonly #messageBytesMax: number;
   /** Not yet read; what belongs together is joined only once it is whole. */
   #chunks: Buffer[] = [];
   #bytes = 0;
+  /** Small chunks at the end. */
+  #small = 0;
 
   constructor(messageBytesMax = Number.POSITIVE_INFINITY) {
     this.#messageBytesMax = messageBytesMax;
@@ -30,6 +37,10 @@ export class Deframer {
     if (chunk.length === 0) return;
     this.#chunks.push(chunk);
     this.#bytes += chunk.length;
+    this.#small = chunk.length < smallBytes ? this.#small + 1 : 0;
+    if (this.#small < smallChunksMax) return;
+    this.#chunks.push(Buffer.concat(this.#chunks.splice(-this.#small)));
+    this.#small = 0;
   }
 
   /** True when bytes are left that make no whole message. */
@@ -69,5 +80,6 @@ export class Deframer {
 
   #join(): void {
     this.#chunks = [Buffer.concat(this.#chunks)];
+    this.#small = 0;
   }
 }

@@ -120,6 +120,9 @@ export interface Frame {
 
 const nothing = Buffer.alloc(0);
 
+/** How a server begins that speaks HTTP/1 only. */
+const http1 = 'HTTP/1.';
+
 /** Finds frames in chunks, which may end anywhere. */
 export class FrameReader {
   /** Not yet given as frames. */
@@ -146,6 +149,8 @@ export class FrameReader {
     if (bytes.length - at < frameHeadBytes) return undefined;
     const length = (bytes[at]! << 16) | (bytes[at + 1]! << 8) | bytes[at + 2]!;
     if (length > payloadBytesMax) {
+      if (bytes.toString('latin1', at, at + http1.length) === http1)
+        throw protocolError('Expected HTTP/2, got HTTP/1');
       throw new ConnectionError(
         errorCode.frameSizeError,
         `Expected at most ${payloadBytesMax} bytes of a frame, got ${length}`,

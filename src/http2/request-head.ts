@@ -19,6 +19,9 @@ const connectionFields = new Set([
   'transfer-encoding',
   'upgrade',
 ]);
+/** In values of fields (RFC 9113, 8.2.1). */
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const hasForbidden = /[\0\r\n]/u;
 /** Names that were found to be well formed: clients send the same few in each request. */
 const knownNames = new Set<string>();
 const knownNamesMax = 1_000;
@@ -58,6 +61,7 @@ export function areTrailers(fields: HeaderFields): boolean {
 }
 
 function isPermitted(name: string, value: string): boolean {
+  if (hasForbidden.test(value)) return false;
   if (name === 'te') return value === 'trailers';
   if (knownNames.has(name)) return true;
   if (connectionFields.has(name) || !/^[!#$%&'*+.^_`|~0-9a-z-]+$/u.test(name)) return false;

@@ -105,6 +105,7 @@ export class CallAdapters {
       new SingleRequest(call, (request) => {
         const started = performance.now();
         const abort = new AbortController();
+        call.begin();
         this.#callsOpen++;
         const succeed = (response: Buffer) => {
           this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
@@ -156,6 +157,7 @@ export class CallAdapters {
     const stop = () => stopped.reject(new EtcdError('stopped'));
     if (shutdown.aborted) stop();
     shutdown.addEventListener('abort', stop, { once: true });
+    call.begin();
     metrics.streamOpened(method);
     this.#streamsOpen++;
     const finish = (error?: unknown) => {

@@ -1,4 +1,4 @@
-// One address of the client port. HTTP/2 connections go to grpc-js, HTTP/1 ones (kubeadm, probes, curl) to a plain HTTP
+// One address of the client port. HTTP/2 connections go to gRPC, HTTP/1 ones (kubeadm, probes, curl) to a plain HTTP
 // handler, anything else gets a 400 from that handler and is closed: the first bytes decide. With TLS the certificate is
 // replaced while running (tls-files.ts); connections that exist keep theirs.
 

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
+import { ConnectionError, errorCode } from '../http2/frame.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import type { Clock } from '../lib/clock.ts';
 import { inTime } from '../lib/in-time.ts';
@@ -147,14 +148,17 @@ class Connections {
   /** Serves what comes over `socket`. */
   add(socket: Socket): void {
     const serve = (call: IncomingCall) => this.#methods.get(call.path)?.(call);
+    const load = { abandoned: 0 };
     const connection = new ServerConnection({
       socket,
       streamWindowBytes,
       connectionWindowBytes,
-      onStream: (stream, fields) => acceptCall(stream, fields, { messageBytesMax, serve }),
+      onStream: (stream, fields) => acceptCall(stream, fields, { messageBytesMax, load, serve }),
       onClose: (error) => {
         this.#open.delete(connection);
-        if (error !== undefined) this.#logger.debug('client connection ended', { error });
+        if (error === undefined) return;
+        const isOurs = error instanceof ConnectionError && error.code === errorCode.internalError;
+        this.#logger[isOurs ? 'error' : 'debug']('client connection ended', { error });
       },
     });
     this.#open.add(connection);

@@ -90,3 +90,23 @@ test('a client that has half-closed gets the watches it asked for, also where fi
   abort.abort();
   await t.throwsAsync(run);
 });
+
+test('a watch keeps its own bytes, and not all that came with them', async (t) => {
+  const store = new MemoryStore('default');
+  const gateway = await TestGateway.start(memoryRouter(store));
+  t.teardown(() => gateway.close());
+  const kept: Buffer[] = [];
+  const watch = store.watch.bind(store);
+  store.watch = (...args) => {
+    kept.push(args[0].key, args[0].rangeEnd);
+    return watch(...args);
+  };
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a'));
+  await next(stream);
+  t.deepEqual(
+    kept.map(({ buffer }) => buffer.byteLength),
+    kept.map(({ length }) => length),
+  );
+  stream.cancel();
+});

@@ -27,6 +27,12 @@ export interface Registered {
   readonly template: ResponseHeader;
 }
 
+function ownBytes(bytes: Buffer): Buffer {
+  const own = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(own);
+  return own;
+}
+
 export class Registration {
   readonly request: WatchCreateRequest;
   readonly range: KeyRange;
@@ -40,7 +46,9 @@ export class Registration {
   constructor(options: RegistrationOptions) {
     const { asked, signal } = options;
     this.#options = options;
-    this.request = asked.key.length > 0 ? asked : { ...asked, key: minimalKey };
+    // Of their own: views would keep what came together with the request in memory for as long as the watch.
+    const key = asked.key.length > 0 ? ownBytes(asked.key) : minimalKey;
+    this.request = { ...asked, key, rangeEnd: ownBytes(asked.rangeEnd) };
     this.range = keyRange(this.request.key, this.request.rangeEnd);
     this.abort = linkedAbort(signal);
     this.store = options.storeFor(this.range);
