@@ -1,7 +1,7 @@
 // For the tests of this folder: one who speaks frames and nothing else, at the other end of a connection in memory, and a listener
 // that remembers what it heard.
 
-import { duplexPair, type Duplex } from 'node:stream';
+import { Duplex, duplexPair } from 'node:stream';
 import { ClientConnection } from './client-connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import {
@@ -49,6 +49,8 @@ export class Heard implements StreamListener {
   readonly resets: (number | 'lost')[] = [];
   rooms = 0;
   isWhole = false;
+  /** This side has reset the stream. */
+  isLeft = false;
   /** What should not have come. */
   readonly wrong: string[] = [];
   /** Called after each chunk and each headers. */
@@ -78,18 +80,51 @@ export class Heard implements StreamListener {
   }
 
   onReset(code: number | undefined): void {
-    if (this.resets.length > 0) this.wrong.push('a second reset');
+    if (this.resets.length > 0 || this.isLeft) this.wrong.push('a second reset');
     this.resets.push(code ?? 'lost');
   }
 
   onRoom(): void {
-    if (this.resets.length > 0) this.wrong.push('room after a reset');
+    if (this.resets.length > 0 || this.isLeft) this.wrong.push('room after a reset');
     this.rooms++;
   }
 
   #check(what: string): void {
-    if (this.ends > 0) this.wrong.push(`${what} after the end`);
+    if (this.ends > 0 || this.isLeft) this.wrong.push(`${what} after the end`);
   }
+}
+
+/** A socket without another end: what is written is kept, what comes is given by hand. */
+export class HandSocket extends Duplex {
+  readonly #written: Buffer[] = [];
+
+  /** All that was written. */
+  get written(): Buffer {
+    return Buffer.concat(this.#written);
+  }
+
+  /** As if it came over the network, before this returns. */
+  give(chunk: Buffer): void {
+    this.emit('data', chunk);
+  }
+
+  override _read(): void {
+    // By hand.
+  }
+
+  override _write(chunk: Buffer, _: BufferEncoding, done: () => void): void {
+    this.#written.push(Buffer.from(chunk));
+    done();
+  }
+}
+
+/** The frames in `bytes`. */
+export function framesIn(bytes: Buffer): Frame[] {
+  const reader = new FrameReader();
+  reader.push(bytes);
+  const frames: Frame[] = [];
+  for (let frame = reader.next(); frame !== undefined; frame = reader.next()) frames.push(frame);
+  return frames;
 }
 
 /** The end of a connection that the test plays itself. */
