@@ -84,9 +84,15 @@ export class CallAdapters {
   #streamsOpen = 0;
   #callsOpen = 0;
   #idle: PromiseWithResolvers<void> | undefined;
+  /** Ends each stream there is. Not listeners of the signal: to add one to many costs in proportion to them. */
+  readonly #stops = new Set<() => void>();
 
   constructor(options: CallOptions) {
     this.#options = options;
+    const stopAll = () => {
+      for (const stop of this.#stops) stop();
+    };
+    options.shutdown.addEventListener('abort', stopAll, { once: true });
   }
 
   get streamsOpen(): number {
@@ -125,7 +131,7 @@ export class CallAdapters {
           // A handler that throws before its first await.
           fail(error);
         }
-        return { onMessage: ignore, onRoom: ignore, onCancelled: () => abort.abort() };
+        return { onMessage: ignore, onRoom: ignore, onCancelled: () => abort.abort(over) };
       });
   }
 
@@ -156,20 +162,20 @@ export class CallAdapters {
     const stopped = Promise.withResolvers<never>();
     const stop = () => stopped.reject(new EtcdError('stopped'));
     if (shutdown.aborted) stop();
-    shutdown.addEventListener('abort', stop, { once: true });
+    this.#stops.add(stop);
     call.begin();
     metrics.streamOpened(method);
     this.#streamsOpen++;
     const finish = (error?: unknown) => {
       const cancelled = abort.signal.aborted;
-      shutdown.removeEventListener('abort', stop);
+      this.#stops.delete(stop);
       stream.close();
       metrics.streamClosed(method);
       if (error === undefined) {
         metrics.finished(method, grpcCode.ok, performance.now() - started);
         call.finish({ code: grpcCode.ok, details: '' });
       } else call.finish(this.#failed(method, error, cancelled, started));
-      abort.abort();
+      abort.abort(over);
       this.#streamsOpen--;
       this.#ended();
     };
@@ -190,6 +196,9 @@ export class CallAdapters {
 }
 
 const ignore = () => undefined;
+
+/** The reason of every signal of a call: one for all, since to make one costs more than the rest of a cancellation. */
+const over = new DOMException('The call is over', 'AbortError');
 
 function contextOf(call: IncomingCall, method: string, signal: AbortSignal): CallContext {
   let metadata: RawMetadata | undefined;
@@ -309,7 +318,7 @@ class CallStream implements MessageStream, CallListener {
   }
 
   onCancelled(): void {
-    this.#abort.abort();
+    this.#abort.abort(over);
     this.#release();
     this.onMessage();
   }
