@@ -19,6 +19,8 @@ export class OutgoingCall implements StreamListener {
   readonly #incoming = new Deframer();
   #status: GrpcStatus | undefined;
   #answering = false;
+  /** There are no more messages of ours. */
+  #saidAll = false;
   #refused = false;
   #uncredited = 0;
 
@@ -54,11 +56,13 @@ export class OutgoingCall implements StreamListener {
 
   /** Sends a message; `isLast`: and that there are no more. */
   write(message: Buffer, isLast: boolean): void {
+    this.#saidAll ||= isLast;
     this.#stream.data(message, isLast, messagePrefix(message.length));
   }
 
   /** No more messages. */
   end(): void {
+    this.#saidAll = true;
     this.#stream.data(nothing, true);
   }
 
@@ -107,8 +111,9 @@ export class OutgoingCall implements StreamListener {
   #end(status: GrpcStatus): void {
     if (this.#status !== undefined) return;
     this.#status = status;
-    // Nothing for the stream to close where both sides have said all.
-    this.#stream?.reset(errorCode.cancel);
+    // Where both sides have said all the stream closes by itself; a reset would be one more frame for each call.
+    const isOver = this.#stream.remoteEnded && this.#saidAll && !this.#stream.isHeldBack;
+    if (!isOver) this.#stream.reset(errorCode.cancel);
     this.#onChange();
   }
 
