@@ -7,13 +7,14 @@
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls, type ConnectionOptions as TlsOptions } from 'node:tls';
+import { StatusError } from '../../grpc/status.ts';
 import { ClientConnection } from '../../http2/client-connection.ts';
 import type { HeaderFields } from '../../http2/hpack.ts';
 import type { Http2Stream, StreamListener } from '../../http2/stream.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import { inTime } from '../../lib/in-time.ts';
-import { invariant } from '../../lib/invariant.ts';
 import type { RawMetadata } from '../store.ts';
+import { statusOfEnd } from './outgoing-call.ts';
 
 /** How long the other side may take to greet. */
 const greetingMsMax = 5_000;
@@ -94,10 +95,14 @@ export class EtcdMember {
     return this.#live !== undefined;
   }
 
-  /** Opens a call. Only while `isReady`. */
+  /** Opens a call. @throws StatusError Unavailable when there is no connection. */
   open(method: string, metadata: RawMetadata, listener: StreamListener): Http2Stream {
     const connected = this.#live;
-    invariant(connected !== undefined, 'calls are made over a connection');
+    if (connected === undefined) {
+      // Lost since the caller has looked.
+      const { code, details } = statusOfEnd(undefined);
+      throw new StatusError(code, details);
+    }
     const stream = connected.http2.open(this.#fieldsOf(method), Object.entries(metadata).flat(), listener);
     connected.made++;
     if (connected.made >= (this.#options.callsMax ?? callsMaxDefault)) {

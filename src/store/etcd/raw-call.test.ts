@@ -48,7 +48,10 @@ test('raw call: one that is answered before etcd has taken the request is reset'
 test('raw call: one that is aborted is reset, once', async (t) => {
   const { peer, abort, call } = await setUp();
   const answer = t.throwsAsync(call('question'), { name: 'AbortError' });
-  await until(() => peer.of(frameType.data, 1).some(({ flags }) => (flags & frameFlag.endStream) > 0), 'an end');
+  await until(
+    () => peer.of(frameType.data, 1).some(({ flags }) => (flags & frameFlag.endStream) > 0),
+    'an end',
+  );
   abort.abort();
   await answer;
   await until(() => peer.resetsOf(1).length > 0, 'a reset');

@@ -5,8 +5,9 @@ import { createServer, type ServerHttp2Stream } from 'node:http2';
 import { grpcCode } from '../../grpc/codes.ts';
 import { messagePrefix } from '../../grpc/message.ts';
 import { StatusError } from '../../grpc/status.ts';
-import type { Http2Stream } from '../../http2/stream.ts';
+import type { Http2Stream, StreamListener } from '../../http2/stream.ts';
 import { EtcdMember } from './member.ts';
+import type { OpenStream } from './outgoing-call.ts';
 import { EtcdRawStream } from './raw-stream.ts';
 
 const framed = (message: Buffer) => Buffer.concat([messagePrefix(message.length), message]);
@@ -76,4 +77,52 @@ test('a server that ends without a status, or within a message, has failed', asy
     to.end(framed(Buffer.from('whole')).subarray(0, 7));
   });
   t.is(cut?.message, 'switchyard: etcd ended within a message');
+});
+
+test('a stream whose connection is lost before it begins has failed, whether anybody reads it or not', async (t) => {
+  const member = new EtcdMember({ url: new URL('http://127.0.0.1:1'), tls: {} });
+  member.close();
+  const { signal } = new AbortController();
+  const stream = () =>
+    new EtcdRawStream(
+      Promise.resolve((listener: StreamListener) => member.open('/x', {}, listener)),
+      signal,
+    );
+  stream();
+  const lost = { instanceOf: StatusError, message: 'switchyard: the connection to etcd was lost' };
+  t.is((await t.throwsAsync(stream()[Symbol.asyncIterator]().next(), lost))?.code, grpcCode.unavailable);
+  await t.throwsAsync(stream().write(Buffer.from('x')), lost);
+});
+
+test('a stream that is cancelled before it begins ends at once, and never begins', async (t) => {
+  const never: OpenStream = () => {
+    t.fail('opened');
+    throw new Error('Expected not to be opened');
+  };
+  const opening = Promise.withResolvers<OpenStream>();
+  const stream = new EtcdRawStream(opening.promise, new AbortController().signal);
+  const reading = t.throwsAsync(stream[Symbol.asyncIterator]().next(), { instanceOf: StatusError });
+  const writing = t.throwsAsync(stream.write(Buffer.from('x')), { instanceOf: StatusError });
+  stream.cancel();
+  t.is((await reading)?.code, grpcCode.canceled);
+  t.is((await writing)?.code, grpcCode.canceled);
+  opening.resolve(never);
+  await new Promise((resolve) => setImmediate(resolve));
+  const abort = new AbortController();
+  abort.abort();
+  const late = new EtcdRawStream(never, abort.signal);
+  await t.throwsAsync(late[Symbol.asyncIterator]().next(), { name: 'AbortError' });
+});
+
+test('a stream that is cancelled with messages unread is canceled, and not cut off', async (t) => {
+  const { call, stream } = await callTo(t, (to) => {
+    to.respond({ ':status': 200 }, { waitForTrailers: true });
+    to.on('wantTrailers', () => to.sendTrailers({ 'grpc-status': '0' }));
+    to.end(framed(Buffer.from('unread')));
+  });
+  stream.end();
+  while (!call.isClosed) await new Promise((resolve) => setImmediate(resolve));
+  stream.cancel();
+  const error = await t.throwsAsync(stream[Symbol.asyncIterator]().next(), { instanceOf: StatusError });
+  t.is(error?.code, grpcCode.canceled);
 });

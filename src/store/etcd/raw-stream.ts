@@ -9,7 +9,6 @@ import { OutgoingCall, type OpenStream } from './outgoing-call.ts';
 /** One stream to etcd. `open` may still have to wait for a connection. The signal cancels it. */
 export class EtcdRawStream implements RawStream {
   #call: OutgoingCall | undefined;
-  readonly #opened: Promise<void>;
   readonly #signal: AbortSignal;
   readonly #abort = () => this.cancel();
   /** Why there never was a call, or why it counts no more. */
@@ -22,20 +21,16 @@ export class EtcdRawStream implements RawStream {
   constructor(open: OpenStream | Promise<OpenStream>, signal: AbortSignal) {
     this.#signal = signal;
     signal.addEventListener('abort', this.#abort, { once: true });
-    if (open instanceof Promise) {
-      this.#opened = open.then(
-        (ready) => this.#begin(ready),
-        (error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))),
-      );
-    } else {
-      this.#begin(open);
-      this.#opened = Promise.resolve();
-    }
     if (signal.aborted) this.cancel();
+    if (open instanceof Promise) {
+      const failed = (error: unknown) =>
+        this.#fail(error instanceof Error ? error : new Error(String(error)));
+      open.then((ready) => this.#begin(ready)).catch(failed);
+    } else this.#begin(open);
   }
 
   async write(message: Buffer): Promise<void> {
-    if (this.#call === undefined) await this.#opened;
+    if (this.#call === undefined) await this.#begun();
     this.#throwIfOver();
     const call = this.#call!;
     call.write(message, false);
@@ -54,12 +49,13 @@ export class EtcdRawStream implements RawStream {
     this.#canceled = true;
     this.#signal.removeEventListener('abort', this.#abort);
     this.#call?.cancel();
-    this.#wake();
+    if (this.#call === undefined) this.#fail(this.#cancellation());
+    else this.#wake();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
-    if (this.#call === undefined) await this.#opened;
     try {
+      await this.#begun();
       for (;;) {
         if (this.#failure !== undefined) throw this.#failure;
         const message = this.#canceled ? undefined : this.#call!.read();
@@ -71,6 +67,8 @@ export class EtcdRawStream implements RawStream {
         if (end !== undefined) {
           if (end.error !== undefined) throw end.error;
           if (!this.#call!.isWithin) return;
+          // Who has cancelled has left the rest unread.
+          if (this.#canceled) throw this.#cancellation();
           throw new StatusError(grpcCode.internal, 'switchyard: etcd ended within a message');
         }
         await this.#change();
@@ -81,12 +79,14 @@ export class EtcdRawStream implements RawStream {
   }
 
   #begin(open: OpenStream): void {
-    if (this.#canceled) {
-      this.#fail(this.#cancellation());
-      return;
-    }
+    if (this.#canceled) return;
     this.#call = new OutgoingCall(open, () => this.#wake());
     if (this.#ended) this.#call.end();
+  }
+
+  /** Waits until there is a call, or there will be none. */
+  async #begun(): Promise<void> {
+    while (this.#call === undefined && this.#failure === undefined) await this.#change();
   }
 
   #fail(error: Error): void {
