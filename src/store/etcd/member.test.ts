@@ -3,6 +3,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { once } from 'node:events';
 import { createServer, type ServerHttp2Session } from 'node:http2';
+import { createServer as createNetServer } from 'node:net';
 import { errorCode } from '../../http2/frame.ts';
 import type { Http2Stream } from '../../http2/stream.ts';
 import { EtcdMember, type MemberOptions } from './member.ts';
@@ -109,4 +110,17 @@ test('the port of the scheme is the one of an address without another', (t) => {
   t.is(addressOf('https://etcd:443'), 'etcd:443');
   t.is(addressOf('http://[::1]:80'), '[::1]:80');
   t.is(addressOf('https://etcd:2379'), 'etcd:2379');
+});
+
+test('one who hangs up within the TLS handshake is told from one who hangs up later', async (t) => {
+  const server = createNetServer((socket) => socket.once('data', () => socket.end()));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  const member = new EtcdMember({ url: new URL(`https://127.0.0.1:${port}`), tls: {} });
+  t.teardown(() => {
+    member.close();
+    server.close();
+  });
+  while (member.reason === undefined) await member.ready(performance.now() + 100);
+  t.regex(member.reason, /before secure TLS connection was established/);
 });

@@ -186,7 +186,9 @@ export class EtcdMember {
           clearTimeout(greeting);
           stopPings?.();
           this.#connections.delete(http2);
-          this.#lost(connected, error === undefined ? 'the connection was closed' : reasonOf(error));
+          // One who hangs up within the TLS handshake has said no more than that; the socket knows when it was.
+          const cause = error ?? socket.errored;
+          this.#lost(connected, cause === null ? 'the connection was closed' : reasonOf(cause));
           resolve();
         },
       });
