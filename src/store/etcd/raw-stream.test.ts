@@ -5,6 +5,8 @@ import { createServer, type ServerHttp2Stream } from 'node:http2';
 import { grpcCode } from '../../grpc/codes.ts';
 import { messagePrefix } from '../../grpc/message.ts';
 import { StatusError } from '../../grpc/status.ts';
+import { frameType } from '../../http2/frame.ts';
+import { clientWithRawServer, request, turns, until } from '../../http2/http2-fakes.ts';
 import type { Http2Stream, StreamListener } from '../../http2/stream.ts';
 import { EtcdMember } from './member.ts';
 import type { OpenStream } from './outgoing-call.ts';
@@ -125,4 +127,46 @@ test('a stream that is cancelled with messages unread is canceled, and not cut o
   stream.cancel();
   const error = await t.throwsAsync(stream[Symbol.asyncIterator]().next(), { instanceOf: StatusError });
   t.is(error?.code, grpcCode.canceled);
+});
+
+/** A stream to an etcd that the test plays, whose windows are HTTP/2's own. */
+async function splicedTo() {
+  const { connection, peer } = clientWithRawServer();
+  peer.settings();
+  await until(() => connection.isOpen, 'a greeting');
+  const abort = new AbortController();
+  const open: OpenStream = (listener) => connection.open(request, [], listener);
+  return { peer, abort, stream: new EtcdRawStream(open, abort.signal) };
+}
+
+test('a stream that is not read holds etcd back, and lets it go on when it is', async (t) => {
+  const { peer, stream } = await splicedTo();
+  await until(() => peer.of(frameType.headers).length > 0, 'a call');
+  peer.headers(1, [':status', '200', 'content-type', 'application/grpc']);
+  for (let count = 0; count < 4; count++) {
+    const bytes = framed(Buffer.alloc(16_000, count));
+    peer.send(frameType.data, 0, 1, bytes);
+  }
+  await turns();
+  t.is(peer.of(frameType.windowUpdate, 1).length, 0);
+  const messages = stream[Symbol.asyncIterator]();
+  for (let count = 0; count < 4; count++) t.is((await messages.next()).value?.[0], count);
+  await until(() => peer.of(frameType.windowUpdate, 1).length > 0, 'a wider window');
+});
+
+test('a writer waits for a window, and no longer than the stream lasts', async (t) => {
+  const { peer, abort, stream } = await splicedTo();
+  const whole = Buffer.alloc(70_000);
+  let written = 0;
+  const first = stream.write(whole).then(() => written++);
+  await turns();
+  t.is(written, 0);
+  peer.windowUpdate(0, 100_000);
+  peer.windowUpdate(1, 10_000);
+  await first;
+  t.is(peer.dataOf(1).length, whole.length + 5);
+  const second = t.throwsAsync(stream.write(whole), { name: 'AbortError' });
+  await turns();
+  abort.abort();
+  await second;
 });
