@@ -96,6 +96,7 @@ export class IncomingCall implements StreamListener {
   #uncredited = 0;
   #answering = false;
   #finished = false;
+  #status: GrpcStatus | undefined;
   /** Whoever serves the call is to finish it. */
   #begun = false;
   #abandoned = false;
@@ -125,6 +126,11 @@ export class IncomingCall implements StreamListener {
   /** No answer is of use any more. */
   get isFinished(): boolean {
     return this.#finished;
+  }
+
+  /** What the client was told at the end; undefined: nothing yet, or it was gone before. */
+  get status(): GrpcStatus | undefined {
+    return this.#status;
   }
 
   /** Name and value of each header that is neither HTTP's nor gRPC's own nor binary; those of one name in one value. */
@@ -262,6 +268,7 @@ export class IncomingCall implements StreamListener {
   #end(status: GrpcStatus): void {
     if (this.#finished) return;
     this.#over();
+    this.#status = status;
     this.#stream.headers(encodeTrailers(status, !this.#answering), true);
   }
 

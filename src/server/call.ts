@@ -22,7 +22,7 @@ export interface CallContext {
   readonly signal: AbortSignal;
 }
 
-/** The client's half and ours of a streaming call. Iterating ends at the client's half-close. */
+/** The client's half and ours of a streaming call. Iterating ends at the client's half-close, and throws when the call is over before. */
 export interface MessageStream extends AsyncIterable<Buffer> {
   /** Resolves when the transport takes more: a slow client makes its writers wait. Never rejects; after an end it does nothing. */
   write(message: Buffer): Promise<void>;
@@ -121,7 +121,7 @@ export class CallAdapters {
           this.#ended();
         };
         const fail = (error: unknown) => {
-          call.finish(this.#failed(method, error, abort.signal.aborted, started));
+          call.finish(this.#failed(method, error, endOf(call, abort.signal) ?? statusOf(error), started));
           this.#callsOpen--;
           this.#ended();
         };
@@ -167,32 +167,39 @@ export class CallAdapters {
     metrics.streamOpened(method);
     this.#streamsOpen++;
     const finish = (error?: unknown) => {
-      const cancelled = abort.signal.aborted;
+      const end = endOf(call, abort.signal);
       this.#stops.delete(stop);
       stream.close();
       metrics.streamClosed(method);
-      if (error === undefined) {
+      // A handler may well end in peace when the client goes; the call has not.
+      if (error === undefined && end === undefined) {
         metrics.finished(method, grpcCode.ok, performance.now() - started);
         call.finish({ code: grpcCode.ok, details: '' });
-      } else call.finish(this.#failed(method, error, cancelled, started));
+      } else call.finish(this.#failed(method, error, end ?? statusOf(error), started));
       abort.abort(over);
       this.#streamsOpen--;
       this.#ended();
     };
-    const handled = handler(stream, contextOf(call, method, abort.signal));
+    // A handler that throws before its first await fails like any other.
+    const handled = new Promise<void>((resolve) =>
+      resolve(handler(stream, contextOf(call, method, abort.signal))),
+    );
     Promise.race([handled, stopped.promise]).then(() => finish(), finish);
     return stream;
   }
 
-  #failed(method: string, error: unknown, cancelled: boolean, started: number): GrpcStatus {
-    const status = cancelled
-      ? { code: grpcCode.canceled, details: 'the call was canceled' }
-      : statusOf(error);
+  #failed(method: string, error: unknown, status: GrpcStatus, started: number): GrpcStatus {
     this.#options.metrics.finished(method, status.code, performance.now() - started);
     this.#options.failures.failed(logLevel(status.code), { method, code: status.code, error });
     if (error instanceof InvariantError) this.#options.onBroken(error);
     return status;
   }
+}
+
+/** How a call ended before its handler did: what the client was told, Canceled where it is gone; undefined: it goes on. */
+function endOf(call: IncomingCall, signal: AbortSignal): GrpcStatus | undefined {
+  if (!signal.aborted) return undefined;
+  return call.status ?? { code: grpcCode.canceled, details: 'the call was canceled' };
 }
 
 const ignore = () => undefined;
@@ -277,7 +284,9 @@ class CallStream implements MessageStream, CallListener {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
-    while (this.#readsOn && this.#isOpen()) {
+    while (this.#readsOn) {
+      // An end that the client did not mean must not look like its half-close.
+      this.#abort.signal.throwIfAborted();
       const message = this.#call.read();
       if (message !== undefined) yield message;
       else if (this.#call.isWhole) return;
