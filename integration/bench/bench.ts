@@ -14,11 +14,11 @@ import { cpuSeconds, peakMiB, resetPeak, residentMiB } from './usage.ts';
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
 async function startAll(options: Options): Promise<readonly Target[]> {
-  const { valueBytes, only, variants, given } = options;
+  const { valueBytes, cacheMiB, only, variants, given } = options;
   const mine = only.flatMap((name) => {
     const several = name !== 'etcd' && !name.startsWith('kine-');
     const each = [undefined, ...(several ? variants : [])];
-    return each.map((variant) => startTarget(name, { valueBytes, variant }));
+    return each.map((variant) => startTarget(name, { valueBytes, cacheMiB, variant }));
   });
   const others = given.map(({ name, url }) => givenTarget(name, url, { valueBytes }));
   const started = await Promise.all([...mine, ...others]);
@@ -110,6 +110,9 @@ if (parsed.help) {
   process.exit(0);
 }
 const of = conditions([
+  ...(parsed.cacheMiB === undefined
+    ? []
+    : [`Postgres and MariaDB with ${parsed.cacheMiB} MiB for data instead of the default, for kine too`]),
   `values of ${parsed.valueBytes} bytes, ${parsed.seconds} s a measurement, medians of ${parsed.rounds} rounds`,
 ]);
 const measured: Measured[] = [];

@@ -11,6 +11,8 @@ export interface Options {
   readonly rounds: number;
   readonly seconds: number;
   readonly valueBytes: number;
+  /** Undefined: the databases' defaults. */
+  readonly cacheMiB: number | undefined;
   readonly only: readonly string[];
   readonly scenarios: readonly Scenario[];
   readonly variants: readonly Variant[];
@@ -25,6 +27,7 @@ export const usage = `Usage: npm run bench -- [flags]
   --rounds N          rounds of all scenarios; medians are reported (default 1)
   --seconds N         length of each measurement (default 1)
   --value-bytes N     size of a value (default 1024)
+  --database-cache MIB  what Postgres and MariaDB may keep of their data in memory (default: theirs, 128 each)
   --only LIST         of ${targetNames.join(',')}; "none": no target of its own
   --scenarios LIST    of ${scenarios.map(({ name }) => name).join(',')};
                       a name without its number means all of them (update, get, delivery, delivery-other)
@@ -64,6 +67,7 @@ export function parse(args: readonly string[]): Options | { readonly problem: st
         rounds: { type: 'string', default: '1' },
         seconds: { type: 'string', default: '1' },
         'value-bytes': { type: 'string', default: '1024' },
+        'database-cache': { type: 'string' },
         only: { type: 'string', default: targetNames.join(',') },
         scenarios: { type: 'string', default: scenarios.map(({ name }) => name).join(',') },
         switchyard: { type: 'string', multiple: true, default: [] },
@@ -76,7 +80,13 @@ export function parse(args: readonly string[]): Options | { readonly problem: st
   } catch (error) {
     return { problem: (error as Error).message };
   }
-  const numbers = { rounds: values.rounds, seconds: values.seconds, 'value-bytes': values['value-bytes'] };
+  const cache = values['database-cache'];
+  const numbers = {
+    rounds: values.rounds,
+    seconds: values.seconds,
+    'value-bytes': values['value-bytes'],
+    ...(cache === undefined ? {} : { 'database-cache': cache }),
+  };
   for (const [flag, text] of Object.entries(numbers))
     if (!(Number(text) > 0)) return { problem: `Expected a number above 0 for --${flag}, got ${text}` };
   const keys = split(values.keys).map(Number);
@@ -99,6 +109,7 @@ export function parse(args: readonly string[]): Options | { readonly problem: st
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
     valueBytes: Number(values['value-bytes']),
+    cacheMiB: cache === undefined ? undefined : Number(cache),
     only,
     scenarios: picked,
     variants: variants.flatMap((parts) => (parts === undefined ? [] : variantOf(parts))),

@@ -32,6 +32,8 @@ export interface Variant {
 export interface TargetOptions {
   readonly valueBytes: number;
   readonly variant?: Variant | undefined;
+  /** What database servers may keep of their data in memory; undefined: their defaults. */
+  readonly cacheMiB?: number | undefined;
   /** For switchyard. */
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -68,12 +70,12 @@ export interface Place {
 }
 
 /** A server and a database of its own; undefined: the machine does not have it. */
-export async function databaseOf(engine: SqlEngine): Promise<Place | undefined> {
+export async function databaseOf(engine: SqlEngine, cacheMiB?: number): Promise<Place | undefined> {
   if (engine === 'sqlite') {
     const file = await testDatabase('sqlite');
     return file === undefined ? undefined : { ...file, pids: [] };
   }
-  const server = await privateDatabaseServer(engine);
+  const server = await privateDatabaseServer(engine, cacheMiB);
   if (server === undefined) return undefined;
   const url = new URL(server.url);
   url.pathname = '/bench';
@@ -121,8 +123,8 @@ async function inFrontOf(options: {
   }
 }
 
-async function kine(engine: SqlEngine, valueBytes: number): Promise<Target | undefined> {
-  const place = await databaseOf(engine);
+async function kine(engine: SqlEngine, { valueBytes, cacheMiB }: TargetOptions): Promise<Target | undefined> {
+  const place = await databaseOf(engine, cacheMiB);
   if (place === undefined) return undefined;
   const fill = async (load: LoadClient, keys: number) => {
     const first = await fillKine({ engine, url: place.url, keys, valueBytes });
@@ -171,8 +173,8 @@ export async function startTarget(name: string, options: TargetOptions): Promise
   if (name === 'through-etcd') return switchyard(name, await etcdPlace(), options);
   const engine = sqlEngines.find((candidate) => name === candidate || name === `kine-${candidate}`);
   if (engine === undefined) throw new Error(`Expected one of ${targetNames.join(', ')}, got ${name}`);
-  if (name !== engine) return kine(engine, valueBytes);
-  return switchyard(name, await databaseOf(engine), options);
+  if (name !== engine) return kine(engine, options);
+  return switchyard(name, await databaseOf(engine, options.cacheMiB), options);
 }
 
 /** A server that runs already and goes on running. */

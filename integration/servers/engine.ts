@@ -20,8 +20,13 @@ export interface Engine {
   findPrograms(): string | undefined;
   /** The system user that the server runs as; undefined = as this process. */
   user(): SystemUser | undefined;
-  /** Makes an empty data folder in `folder` and answers with the server, not yet started. */
-  prepare(options: { programs: string; folder: string; port: number }): Promise<ServerProcess>;
+  /** Makes an empty data folder in `folder` and answers with the server, not yet started. `cacheMiB`: for data; absent: its default. */
+  prepare(options: {
+    programs: string;
+    folder: string;
+    port: number;
+    cacheMiB?: number | undefined;
+  }): Promise<ServerProcess>;
   /** Arguments of `docker run` behind the common ones, for machines with nothing but a container engine. */
   container(port: number): readonly string[];
   /** URL of the administrator, with the database that tools connect to first. */

@@ -65,8 +65,8 @@ async function createDataFolder(daemon: string, folder: string, data: string): P
   );
 }
 
-async function prepare(options: { programs: string; folder: string; port: number }): Promise<ServerProcess> {
-  const { programs, folder, port } = options;
+async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
+  const { programs, folder, port, cacheMiB } = options;
   const daemon = daemonIn(programs);
   if (daemon === undefined) throw new Error(`Expected mariadbd or mysqld in ${programs}, got neither`);
   give(folder, user());
@@ -87,6 +87,7 @@ async function prepare(options: { programs: string; folder: string; port: number
       `--pid-file=${join(folder, 'pid')}`,
       `--max-connections=${connectionsMax}`,
       `--init-file=${setupFile}`,
+      ...(cacheMiB === undefined ? [] : [`--innodb-buffer-pool-size=${cacheMiB}M`]),
     ],
     folder,
     cwd: folder,

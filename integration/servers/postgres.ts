@@ -45,8 +45,8 @@ const user = () => unprivilegedUser(['postgres']);
 
 const url = (port: number) => `postgres://postgres:${adminPassword}@127.0.0.1:${port}/postgres`;
 
-async function prepare(options: { programs: string; folder: string; port: number }): Promise<ServerProcess> {
-  const { programs, folder, port } = options;
+async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
+  const { programs, folder, port, cacheMiB } = options;
   give(folder, user());
   const data = join(folder, 'data');
   const passwordFile = join(folder, 'password');
@@ -76,6 +76,7 @@ async function prepare(options: { programs: string; folder: string; port: number
       '-clisten_addresses=127.0.0.1',
       '-cunix_socket_directories=',
       `-cmax_connections=${connectionsMax}`,
+      ...(cacheMiB === undefined ? [] : [`-cshared_buffers=${cacheMiB}MB`]),
     ],
     folder,
     cwd: folder,
