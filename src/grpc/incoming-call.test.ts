@@ -1,10 +1,11 @@
 // Calls as they arrive: which are served, and how the others are answered; how they end, whoever ends them.
 
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
 import { duplexPair } from 'node:stream';
 import { clientPreface, errorCode, frameFlag, frameType } from '../http2/frame.ts';
-import { HeaderDecoder, type HeaderFields } from '../http2/hpack.ts';
-import { RawPeer, turns, until } from '../http2/http2-fakes.ts';
+import { encodeStateless, HeaderDecoder, type HeaderFields } from '../http2/hpack.ts';
+import { frameBytes, framesIn, HandSocket, RawPeer, request, turns, until } from '../http2/http2-fakes.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import { grpcCode } from './codes.ts';
 import { acceptCall, type IncomingCall } from './incoming-call.ts';
@@ -224,4 +225,57 @@ test('incoming call: who leaves calls that are being worked for gets no more of 
   t.is(load.abandoned, 9_999);
   ask(7);
   await until(() => served.length === 3, 'another call');
+});
+
+test('incoming call: whatever is said in it, it is served or ended, and no bug is met', (t) => {
+  const head = encodeStateless([...request, 'content-type', 'application/grpc']);
+  const some = fc.uint8Array({ maxLength: 12 }).map((bytes) => Buffer.from(bytes));
+  const said = fc.oneof(
+    some,
+    some.map((bytes) => Buffer.concat([messagePrefix(bytes.length), bytes])),
+    fc.nat(300).map(messagePrefix),
+  );
+  const piece = fc.tuple(fc.constantFrom(1, 3), said, fc.constantFrom(0, 0, 0, 1));
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 12 }), fc.integer({ min: 1, max: 20 }), (pieces, cut) => {
+      const socket = new HandSocket();
+      const served: Served[] = [];
+      const connection = new ServerConnection({
+        socket,
+        streamWindowBytes: 65_535,
+        connectionWindowBytes: 65_535,
+        onStream: (stream, fields) =>
+          acceptCall(stream, fields, {
+            messageBytesMax: 100,
+            load: { abandoned: 0 },
+            serve: (call) => {
+              const one: Served = { call, messages: 0, cancelled: 0 };
+              served.push(one);
+              const onMessage = () => {
+                one.messages++;
+                if (call.isWhole) call.finish({ code: grpcCode.ok, details: '' });
+              };
+              return { onMessage, onCancelled: () => one.cancelled++, onRoom: () => undefined };
+            },
+          }),
+      });
+      const bytes = Buffer.concat([
+        clientPreface,
+        frameBytes(frameType.settings, 0, 0, Buffer.alloc(0)),
+        ...[1, 3].map((id) => frameBytes(frameType.headers, frameFlag.endHeaders, id, head)),
+        ...pieces.map(([id, payload, end]) => frameBytes(frameType.data, end, id, payload)),
+      ]);
+      for (let at = 0; at < bytes.length; at += cut) socket.give(bytes.subarray(at, at + cut));
+      t.true(connection.isOpen);
+      connection.destroy();
+      t.deepEqual(
+        framesIn(socket.written).filter(({ type }) => type === frameType.goaway),
+        [],
+      );
+      for (const { call, cancelled } of served) {
+        t.true(call.isFinished);
+        t.true(cancelled <= 1);
+      }
+    }),
+  );
 });

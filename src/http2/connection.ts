@@ -359,18 +359,14 @@ export abstract class Http2Connection implements StreamHost {
 
   protected endIfIdle(): void {
     if (!this.leaving || this.streamCount > 0 || this.#closed || !this.mayClose) return;
-    this.#end();
-  }
-
-  /** Says that nothing more comes: the other side closes then, or it is done for it. */
-  #end(): void {
     this.outbox.flush();
-    this.#socket.end();
-    this.#endInTime();
+    // What was said last may take its time to leave.
+    this.#socket.end(() => this.#endInTime());
   }
 
+  /** The other side closes now, or it is done for it. */
   #endInTime(): void {
-    this.#ending ??= setTimeout(() => this.destroy(), endingMsMax);
+    if (!this.#closed) this.#ending ??= setTimeout(() => this.destroy(), endingMsMax);
   }
 
   #fail(error: ConnectionError): void {
@@ -378,7 +374,9 @@ export abstract class Http2Connection implements StreamHost {
     this.#error = error;
     // A server opens no streams.
     this.sendGoaway(this.isServer ? this.lastId : 0, error.code, error.message);
-    this.#end();
+    this.outbox.flush();
+    this.#socket.end();
+    this.#endInTime();
     this.#loseStreams();
   }
 
