@@ -29,7 +29,7 @@ async function ask(t: ExecutionContext, port: number): Promise<Outcome | undefin
   const folder = tempFolder('h2spec');
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const report = join(folder, 'report.xml');
-  const args = ['--strict', '--port', String(port), '--timeout', '1', '--junit-report', report];
+  const args = ['--strict', '--port', String(port), '--timeout', '2', '--junit-report', report];
   // It exits with 1 when a case is not passed; the report says which.
   await execute(program, args).catch(() => undefined);
   const found = readFileSync(report, 'utf8').matchAll(
