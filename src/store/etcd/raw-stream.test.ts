@@ -96,6 +96,22 @@ test('a stream whose connection is lost before it begins has failed, whether any
   await t.throwsAsync(stream().write(Buffer.from('x')), lost);
 });
 
+test('a stream whose connection comes late takes what waited for it', async (t) => {
+  const { peer, open } = await peerOf();
+  const opening = Promise.withResolvers<OpenStream>();
+  const stream = new EtcdRawStream(opening.promise, AbortSignal.timeout(20_000));
+  const written = stream.write(Buffer.from('asked'));
+  const read = stream[Symbol.asyncIterator]().next();
+  stream.end();
+  opening.resolve(open);
+  await written;
+  await until(() => peer.of(frameType.data, 1).length > 0, 'the request');
+  t.deepEqual(peer.dataOf(1), framed(Buffer.from('asked')));
+  peer.headers(1, [':status', '200', 'content-type', 'application/grpc']);
+  peer.send(frameType.data, 0, 1, framed(Buffer.from('answered')));
+  t.is((await read).value?.toString(), 'answered');
+});
+
 test('a stream that is cancelled before it begins ends at once, and never begins', async (t) => {
   const never: OpenStream = () => {
     t.fail('opened');
@@ -129,13 +145,18 @@ test('a stream that is cancelled with messages unread is canceled, and not cut o
   t.is(error?.code, grpcCode.canceled);
 });
 
-/** A stream to an etcd that the test plays, whose windows are HTTP/2's own. */
-async function splicedTo() {
+/** An etcd that the test plays, whose windows are HTTP/2's own. */
+async function peerOf() {
   const { connection, peer } = clientWithRawServer();
   peer.settings();
   await until(() => connection.isOpen, 'a greeting');
-  const abort = new AbortController();
   const open: OpenStream = (listener) => connection.open(request, [], listener);
+  return { peer, open };
+}
+
+async function splicedTo() {
+  const { peer, open } = await peerOf();
+  const abort = new AbortController();
   return { peer, abort, stream: new EtcdRawStream(open, abort.signal) };
 }
 

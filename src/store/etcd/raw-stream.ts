@@ -13,6 +13,8 @@ export class EtcdRawStream implements RawStream {
   readonly #abort = () => this.cancel();
   /** Why there never was a call, or why it counts no more. */
   #failure: Error | undefined;
+  /** Written before there was a call. */
+  #early: Buffer[] = [];
   #canceled = false;
   #ended = false;
   /** Called at each change a reader or writer may wait for. */
@@ -30,11 +32,15 @@ export class EtcdRawStream implements RawStream {
   }
 
   async write(message: Buffer): Promise<void> {
-    if (this.#call === undefined) await this.#begun();
-    this.#throwIfOver();
-    const call = this.#call!;
-    call.write(message, false);
-    while (call.isHeldBack) {
+    if (this.#call === undefined && this.#failure === undefined) {
+      this.#early.push(message);
+      await this.#begun();
+      this.#throwIfOver();
+    } else {
+      this.#throwIfOver();
+      this.#call!.write(message, false);
+    }
+    while (this.#call!.isHeldBack) {
       await this.#change();
       this.#throwIfOver();
     }
@@ -81,7 +87,10 @@ export class EtcdRawStream implements RawStream {
   #begin(open: OpenStream): void {
     if (this.#canceled) return;
     this.#call = new OutgoingCall(open, () => this.#wake());
+    for (const message of this.#early) this.#call.write(message, false);
+    this.#early = [];
     if (this.#ended) this.#call.end();
+    this.#wake();
   }
 
   /** Waits until there is a call, or there will be none. */
