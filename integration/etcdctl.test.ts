@@ -63,9 +63,12 @@ test('etcdctl: watch shows history and what comes', async (t) => {
   const child = ctl.start(['watch', '/watch/', '--prefix', `--rev=${json.kvs[0]!.mod_revision}`]);
   t.teardown(() => child.kill());
   let out = '';
+  let err = '';
   child.stdout?.on('data', (part: Buffer) => (out += part.toString()));
+  child.stderr?.on('data', (part: Buffer) => (err += part.toString()));
+  const details = () => `exit ${child.exitCode}, out: ${out}, err: ${err}`;
   const seen = (text: string) =>
-    waitFor(() => out.includes(text), { what: `${text} in ${out}`, deadlineMs: 10_000 });
+    waitFor(() => out.includes(text), { what: text, deadlineMs: 10_000, details });
   await seen('one');
   await ctl.run('put', '/watch/a', 'two');
   await ctl.run('del', '/watch/a');
