@@ -86,6 +86,8 @@ export interface DialectSql {
   };
   /** Appended to CREATE TABLE (engine and character-set clauses), or empty. */
   readonly tableOptions: string;
+  /** The same for tables whose rows have a primary key and little else. */
+  readonly smallRowsOptions: string;
   /** An expression: milliseconds since the epoch by the database's clock, as a 64-bit integer. */
   readonly nowMs: string;
   /** Appended to a SELECT that must lock the rows it reads until the transaction ends; empty where a write transaction locks anyway. */

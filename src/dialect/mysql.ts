@@ -25,6 +25,7 @@ const { createConnection, TypedParameter } = driverPackage;
 const sql: DialectSql = {
   types: { key: 'varbinary(2048)', value: 'longblob', int64: 'bigint', flag: 'tinyint' },
   tableOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
+  smallRowsOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
   nowMs: 'CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)',
   forUpdate: 'FOR UPDATE',
   upsert(table, columns, keyColumns, source) {

@@ -30,6 +30,7 @@ const schemaLockKey = 8_315_178_139_273_720_164n;
 const sql: DialectSql = {
   types: { key: 'bytea', value: 'bytea', int64: 'bigint', flag: 'smallint' },
   tableOptions: '',
+  smallRowsOptions: '',
   nowMs: '(extract(epoch FROM clock_timestamp()) * 1000)::bigint',
   forUpdate: 'FOR UPDATE',
   ...onConflict,

@@ -25,6 +25,8 @@ import { refuse } from './url.ts';
 const sql: DialectSql = {
   types: { key: 'blob', value: 'blob', int64: 'integer', flag: 'integer' },
   tableOptions: '',
+  // Rows in the tree of their key, instead of beside it.
+  smallRowsOptions: 'WITHOUT ROWID',
   nowMs: `CAST(round(unixepoch('subsec') * 1000) AS INTEGER)`,
   forUpdate: '',
   ...onConflict,

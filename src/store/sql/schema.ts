@@ -15,10 +15,10 @@ export interface StoreIdentity {
   readonly clusterId: bigint;
 }
 
-function tables({ types, tableOptions }: Dialect['sql']): readonly string[] {
+function tables({ types, tableOptions, smallRowsOptions }: Dialect['sql']): readonly string[] {
   const { key, value, int64: int, flag } = types;
-  const create = (name: string, columns: readonly string[]) =>
-    `CREATE TABLE IF NOT EXISTS ${name} (${columns.join(', ')}) ${tableOptions}`;
+  const create = (name: string, columns: readonly string[], options = tableOptions) =>
+    `CREATE TABLE IF NOT EXISTS ${name} (${columns.join(', ')}) ${options}`;
   return [
     // One row. `writer` and `batch` name the last write, so that one with an unknown outcome can be looked for.
     create('switchyard_meta', [
@@ -45,21 +45,29 @@ function tables({ types, tableOptions }: Dialect['sql']): readonly string[] {
       'PRIMARY KEY (mod_revision, k)',
       'UNIQUE (k, mod_revision)',
     ]),
-    create('switchyard_current', [
-      `k ${key} NOT NULL PRIMARY KEY`,
-      `mod_revision ${int} NOT NULL`,
-      `sub ${int} NOT NULL`,
-      `create_revision ${int} NOT NULL`,
-      `version ${int} NOT NULL`,
-      `lease ${int} NOT NULL`,
-    ]),
+    create(
+      'switchyard_current',
+      [
+        `k ${key} NOT NULL PRIMARY KEY`,
+        `mod_revision ${int} NOT NULL`,
+        `sub ${int} NOT NULL`,
+        `create_revision ${int} NOT NULL`,
+        `version ${int} NOT NULL`,
+        `lease ${int} NOT NULL`,
+      ],
+      smallRowsOptions,
+    ),
     // expires_at: milliseconds since the epoch by the database's clock.
     create('switchyard_lease', [
       `id ${int} NOT NULL PRIMARY KEY`,
       `ttl_seconds ${int} NOT NULL`,
       `expires_at ${int} NOT NULL`,
     ]),
-    create('switchyard_lease_key', [`lease ${int} NOT NULL`, `k ${key} NOT NULL`, 'PRIMARY KEY (lease, k)']),
+    create(
+      'switchyard_lease_key',
+      [`lease ${int} NOT NULL`, `k ${key} NOT NULL`, 'PRIMARY KEY (lease, k)'],
+      smallRowsOptions,
+    ),
   ];
 }
 
