@@ -6,6 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { conditionLines, conditions } from './conditions.ts';
 import { Medians, type Measured, type Use } from './measured.ts';
 import { parse, usage, type Options } from './options.ts';
+import { inTurn } from './turns.ts';
 import type { Scenario } from './scenarios.ts';
 import { asMarkdown, asText, tablesOf } from './table.ts';
 import { givenTarget, startTarget, type Target } from './targets.ts';
@@ -77,9 +78,7 @@ async function runKeys(options: Options, keys: number, measured: Measured[]): Pr
     for (const target of targets) await fill(target, keys);
     for (let round = 1; round <= options.rounds; round++) {
       for (const [index, scenario] of options.scenarios.entries()) {
-        // Nobody is always the one who comes after the heaviest.
-        const turn = (round + index) % targets.length;
-        for (const target of [...targets.slice(turn), ...targets.slice(0, turn)]) {
+        for (const target of inTurn(targets, round + index)) {
           const found = await measure(target, scenario, options.seconds);
           if (found === undefined) continue;
           measured.push({ keys, round, target: target.name, scenario: scenario.name, ...found });
