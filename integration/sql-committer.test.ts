@@ -63,6 +63,47 @@ for (const engine of engines) {
     t.is(all.header.revision, 37n);
   });
 
+  test(`${engine}: of the changes of a key in one batch the last one tells what is there`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    await using store = await openTestStore(database);
+    for (const key of ['c', 'd', 'e', 'f']) await store.txn(txn([], [op.put(key, 'old')]), soon());
+    const changes = [
+      [op.put('a', '1'), op.delete('a'), op.put('a', '2')],
+      [op.put('b', '1'), op.delete('b')],
+      [op.delete('c')],
+      [op.put('d', '1'), op.delete('d')],
+      [op.delete('e'), op.put('e', '1'), op.delete('e'), op.put('e', '2'), op.put('e', '3')],
+      [op.delete('f'), op.put('f', '1'), op.delete('f')],
+      [op.put('g', '1')],
+    ].flat();
+    await Promise.all(changes.map((change) => store.txn(txn([], [change]), soon())));
+    const everything = rangeRequest('a', { rangeEnd: 'z' });
+    const { kvs, header } = await store.range(everything, soon());
+    t.deepEqual(
+      kvs.map(({ key, value, version, createRevision }) => [
+        key.toString(),
+        value.toString(),
+        version,
+        createRevision,
+      ]),
+      [
+        ['a', '2', 1n, 8n],
+        ['e', '3', 2n, 17n],
+        ['g', '1', 1n, 22n],
+      ],
+    );
+    t.is(header.revision, 22n);
+    const before = await store.range({ ...everything, revision: 9n }, soon());
+    t.deepEqual(
+      before.kvs.map(({ key, value }) => `${key.toString()} ${value.toString()}`),
+      ['a 2', 'b 1', 'c old', 'd old', 'e old', 'f old'],
+    );
+  });
+
   test(`${engine}: a txn of several operations is one revision, seen by its own reads`, async (t) => {
     await using database = await disposable(engine);
     if (database === undefined) {

@@ -44,10 +44,12 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   const commit = wanted
     ? `SET synchronous_commit = ${wanted}`
     : `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
+  // Statements are prepared while the tables are small, and a plan that reads all of them would stay when they are large. What
+  // has no other way is then taken for so costly that it would be compiled.
   // A gateway that is gone without a word must not keep what it has locked until TCP notices.
   const timeout = Math.ceil(statementTimeoutMs);
   return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
-    SET default_transaction_isolation = 'read committed'; ${commit}`;
+    SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET jit = off; ${commit}`;
 }
 
 /** Ends a client at once, whatever it is doing. */

@@ -103,8 +103,8 @@ class PostgresConnection implements Connection {
   async script(begin: string, steps: readonly Step[]): Promise<void> {
     const [first, ...others] = steps;
     if (others.length === 0 && first !== undefined) {
-      const { affected } = await this.run(first.statement.text, first.params);
-      if (affected === 0)
+      const { affected, rows } = await this.run(first.statement.text, first.params);
+      if (affected === 0 && rows.length === 0)
         throw new SqlFault('other', `Expected ${first.statement.name} to write, it did not`);
       return;
     }

@@ -206,10 +206,11 @@ export class BatchWriter {
     const statements = this.#statements;
     const guard = [before, last.writer, last.batch, state.revision - before, name.writer, name.batch];
     const leases = state.assumedLeases;
-    const puts = statements.writePuts && leases.length === 0 ? state.takePuts() : undefined;
-    if (puts !== undefined) {
-      const rows = paddedRows(puts);
-      return [{ statement: statements.writePuts!(rows.length), params: [...guard, ...rows.flat()] }];
+    const { withGuard } = statements;
+    const taken = withGuard && leases.length === 0 ? state.takeRows() : undefined;
+    if (taken !== undefined) {
+      const rows = paddedRows(taken.rows);
+      return [{ statement: withGuard![taken.as](rows.length), params: [...guard, ...rows.flat()] }];
     }
     const steps: Step[] = [{ statement: statements.guardMeta, params: guard }];
     if (leases.length > 0) {

@@ -10,7 +10,7 @@ import { int64, keyValueOf } from './row.ts';
 import {
   currentColumns,
   pairsMax,
-  putsMax,
+  rowsWithGuardMax,
   logColumns,
   padded,
   rowCounts,
@@ -59,6 +59,7 @@ const listMax = 1024;
 /** Changes kept; those of a larger batch are left to be read from the log. */
 const changesMax = 4096;
 
+const tombstoneAt = logColumns.indexOf('tombstone');
 const noBytes = Buffer.alloc(0);
 
 /** A key as the key of a map: latin1 keeps every byte. */
@@ -280,16 +281,27 @@ export class BatchState {
   }
 
   /**
-   * The log rows that wait, when they are puts of distinct keys and there is nothing else to write; from now on they count
-   * as written. Else undefined.
+   * The rows that wait as one of the statements `withGuard` takes them, when there are not too many and no attachments; from now
+   * on they count as written.
    */
-  takePuts(): readonly (readonly SqlValue[])[] | undefined {
-    const puts = this.#logRows;
-    const isMore = this.#currentRows.size !== puts.length || this.#attachments.size > 0;
-    if (isMore || this.#currentDeletes.size > 0 || puts.length > putsMax) return undefined;
+  takeRows():
+    | { readonly as: 'puts' | 'changes'; readonly rows: readonly (readonly SqlValue[])[] }
+    | undefined {
+    const rows = this.#logRows;
+    if (rows.length > rowsWithGuardMax || this.#attachments.size > 0) return undefined;
+    const current = this.#currentRows;
+    const deletes = this.#currentDeletes;
     this.#logRows = [];
     this.#currentRows = new Map();
-    return puts;
+    this.#currentDeletes = new Map();
+    if (deletes.size === 0 && current.size === rows.length) return { as: 'puts', rows };
+    const isLast = (row: readonly SqlValue[]) => {
+      const [modRevision, key] = row;
+      const name = nameOf(key as Buffer);
+      // A deletion that another one of its key has overtaken is none the less true.
+      return deletes.has(name) ? row[tombstoneAt] === 1n : current.get(name)?.[1] === modRevision;
+    };
+    return { as: 'changes', rows: rows.map((row) => [...row, isLast(row) ? 1n : 0n]) };
   }
 
   #takeAttachments(): readonly Step[] {

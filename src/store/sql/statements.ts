@@ -35,11 +35,15 @@ export const logColumns = [
 /** Columns of a current row in the order of `upsertCurrent`'s parameters. */
 export const currentColumns = ['k', 'mod_revision', 'sub', 'create_revision', 'version', 'lease'] as const;
 
-/** Puts that go in one statement with the guard. */
-export const putsMax = 256;
+/** Rows of the log that go in one statement with the guard. */
+export const rowsWithGuardMax = 256;
 
 /** Rows named by pairs of columns in one statement; SQLite nests no more than 1000 conditions. */
 export const pairsMax = 128;
+
+function logTypes({ types: { key, value, int64, flag } }: DialectSql): readonly string[] {
+  return [int64, key, int64, int64, int64, int64, flag, int64, value];
+}
 
 const leaseKeyColumns = ['lease', 'k'] as const;
 
@@ -59,10 +63,12 @@ export interface WriteStatements {
   /** n ids (padded), how many distinct. Fails with `not-null-violation` when one of them is not there. */
   guardLeases(n: number): Statement;
   /**
-   * The guard, and n puts (`putsMax` at most; padded with rows of NULL) into log and current: its parameters, then log rows. Each
-   * key once. Only where the engine can.
+   * The guard's parameters, then n rows (see `paddedRows`) of `logColumns`: puts of distinct keys, or changes of any, each with 1
+   * behind it where it is the last one of its key, else 0. Undefined: the engine does not write in one statement with the guard.
    */
-  readonly writePuts: ((n: number) => Statement) | undefined;
+  readonly withGuard:
+    | { readonly puts: (n: number) => Statement; readonly changes: (n: number) => Statement }
+    | undefined;
   /** n keys (padded) → k, mod_revision, create_revision, version, lease. */
   selectCurrent(n: number): Statement;
   /** The same with value. */
@@ -137,7 +143,7 @@ export function rowCounts(
 export function paddedRows(rows: readonly (readonly SqlValue[])[]): readonly (readonly SqlValue[])[] {
   const step = 2 ** Math.max(0, Math.ceil(Math.log2(rows.length)) - Math.log2(countsPerPower) - 1);
   const missing = Math.ceil(rows.length / step) * step - rows.length;
-  const empty = Array.from({ length: logColumns.length }, () => null);
+  const empty = Array.from({ length: rows[0]?.length ?? 0 }, () => null);
   return [...rows, ...Array.from({ length: missing }, () => empty)];
 }
 
@@ -161,20 +167,38 @@ const guard =
   'UPDATE switchyard_meta SET revision = CASE WHEN revision = ? AND writer = ? AND batch = ? THEN revision + ? END' +
   ', writer = ?, batch = ? WHERE id = 1';
 
+/** `v`, n rows of these columns, all of NULL in those that only fill up; its types are those of the first row. */
+function given(columns: readonly string[], types: readonly string[], n: number): string {
+  const first = types.map((type) => `CAST(? AS ${type})`).join(', ');
+  const others = n === 1 ? '' : `, ${rows(n - 1, columns.length)}`;
+  return `v (${columns.join(', ')}) AS (VALUES (${first})${others})`;
+}
+
 /** Guard and puts in one. That rows are joined with the guard's makes that come first. */
 function putsText(sql: DialectSql, notify: string, n: number): string {
-  const { key, value, int64, flag } = sql.types;
-  const types = [int64, key, int64, int64, int64, int64, flag, int64, value];
-  const first = types.map((type) => `CAST(? AS ${type})`).join(', ');
-  const others = n === 1 ? '' : `, ${rows(n - 1, logColumns.length)}`;
   const columns = logColumns.join(', ');
   const from = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
   const current = currentColumns.map((column) => `v.${column}`).join(', ');
   const upsert = sql.upsert('switchyard_current', currentColumns, ['k'], `SELECT ${current} ${from}`);
   return `WITH g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`}),
-    v (${columns}) AS (VALUES (${first})${others}),
+    ${given(logColumns, logTypes(sql), n)},
     l AS (INSERT INTO switchyard_log (${columns}) SELECT v.* ${from})
     ${upsert}`;
+}
+
+/** Guard and changes of any keys in one; only the last one of a key tells what is there afterwards. */
+function changesText(sql: DialectSql, notify: string, n: number): string {
+  const columns = logColumns.join(', ');
+  const from = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
+  const named = (list: readonly string[]) => list.map((column) => `v.${column}`).join(', ');
+  const put = `SELECT ${named(currentColumns)} ${from} AND v.tombstone = 0 AND v.is_last = 1`;
+  return `WITH g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`}),
+    ${given([...logColumns, 'is_last'], [...logTypes(sql), sql.types.flag], n)},
+    l AS (INSERT INTO switchyard_log (${columns}) SELECT ${named(logColumns)} ${from}),
+    d AS (DELETE FROM switchyard_current
+      WHERE k IN (SELECT v.k ${from} AND v.tombstone = 1 AND v.is_last = 1)),
+    u AS (${sql.upsert('switchyard_current', currentColumns, ['k'], put)})
+    SELECT id FROM g`;
 }
 
 /** The statements for a dialect, cached. */
@@ -190,7 +214,12 @@ export function writeStatements({ sql, can }: Pick<Dialect, 'sql' | 'can'>): Wri
       text: `UPDATE switchyard_meta SET revision = ?, writer = ?, batch = ? WHERE id = 1${returning}`,
     },
     guardMeta: { name: 'meta.guard', text: `${guard}${returning}` },
-    writePuts: can.writesInWith ? byCount('batch.puts', (n) => putsText(sql, notify, n)) : undefined,
+    withGuard: can.writesInWith
+      ? {
+          puts: byCount('batch.puts', (n) => putsText(sql, notify, n)),
+          changes: byCount('batch.changes', (n) => changesText(sql, notify, n)),
+        }
+      : undefined,
     selectCurrent: byCount('current.keys', (n) => `${withoutValue} WHERE c.k IN (${marks(n)})`),
     selectCurrentValues: byCount('current.pairs', (n) => `${withValue} WHERE c.k IN (${marks(n)})`),
     selectValue: {
