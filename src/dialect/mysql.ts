@@ -22,10 +22,12 @@ const { createConnection, TypedParameter } = driverPackage;
 
 // SQL
 
+const tableOptions = 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4';
+
 const sql: DialectSql = {
   types: { key: 'varbinary(2048)', value: 'longblob', int64: 'bigint', flag: 'tinyint' },
-  tableOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
-  smallRowsOptions: 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4',
+  tableOptions,
+  smallRowsOptions: tableOptions,
   nowMs: 'CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)',
   forUpdate: 'FOR UPDATE',
   upsert(table, columns, keyColumns, source) {

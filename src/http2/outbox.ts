@@ -2,7 +2,7 @@
 // system call. Used by connection.ts and stream.ts.
 
 import type { Duplex } from 'node:stream';
-import { frameHeadBytes, payloadBytesMax, writeFrameHead } from './frame.ts';
+import { frameFlag, frameHeadBytes, frameType, payloadBytesMax, writeFrameHead } from './frame.ts';
 
 /** Payloads up to this size are copied beside their heads; larger ones are written from where they are. */
 const copiedBytesMax = 4_096;
@@ -34,7 +34,7 @@ export class Outbox {
 
   /** False: whoever can wait should, until `onRoom`. */
   get hasRoom(): boolean {
-    return this.#bytes + this.#socket.writableLength < pendingBytesMax;
+    return this.pendingBytes < pendingBytesMax;
   }
 
   /** Bytes that the system has not taken. */
@@ -64,15 +64,15 @@ export class Outbox {
 
   /** A header block in as many frames as it needs. */
   headers(streamId: number, block: Buffer, endFlag: number): void {
-    const endHeaders = 0x4;
+    const { endHeaders } = frameFlag;
     if (block.length <= payloadBytesMax) {
-      this.frame(1, endFlag | endHeaders, streamId, block);
+      this.frame(frameType.headers, endFlag | endHeaders, streamId, block);
       return;
     }
     for (let at = 0; at < block.length; at += payloadBytesMax) {
       const piece = block.subarray(at, at + payloadBytesMax);
       const flags = (at === 0 ? endFlag : 0) | (at + payloadBytesMax >= block.length ? endHeaders : 0);
-      this.frame(at === 0 ? 1 : 9, flags, streamId, piece);
+      this.frame(at === 0 ? frameType.headers : frameType.continuation, flags, streamId, piece);
     }
   }
 

@@ -5,8 +5,6 @@ import type { HeaderFields } from './hpack.ts';
 export interface RequestHead {
   readonly method: string;
   readonly path: string;
-  /** Host and port as the client wrote them, or empty. */
-  readonly authority: string;
   /** All fields; those of HTTP/2 itself begin with a colon and come first. */
   readonly fields: HeaderFields;
 }
@@ -49,7 +47,7 @@ export function requestHead(fields: HeaderFields): RequestHead | undefined {
     }
   }
   if (method === undefined || scheme === undefined || path === undefined || path === '') return undefined;
-  return { method, path, authority: authority ?? '', fields };
+  return { method, path, fields };
 }
 
 /** Whether `fields` may be trailers: none of HTTP/2's own among them. */

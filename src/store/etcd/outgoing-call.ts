@@ -49,11 +49,6 @@ export class OutgoingCall implements StreamListener {
     return this.#incoming.isWithin;
   }
 
-  /** The stream carries nothing any more. */
-  get isClosed(): boolean {
-    return this.#stream.isClosed;
-  }
-
   /** Sends a message; `isLast`: and that there are no more. */
   write(message: Buffer, isLast: boolean): void {
     this.#saidAll ||= isLast;

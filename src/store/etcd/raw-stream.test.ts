@@ -36,6 +36,13 @@ async function callTo(t: ExecutionContext, answer: (stream: ServerHttp2Stream) =
   return { call: call!, stream };
 }
 
+/** One message, and that all is well. */
+function answerUnread(to: ServerHttp2Stream): void {
+  to.respond({ ':status': 200 }, { waitForTrailers: true });
+  to.on('wantTrailers', () => to.sendTrailers({ 'grpc-status': '0' }));
+  to.end(framed(Buffer.from('unread')));
+}
+
 test('a page about an error is an error, and no message', async (t) => {
   const { call, stream } = await callTo(t, (to) => {
     to.respond({ ':status': 503, 'content-type': 'text/html' });
@@ -48,11 +55,7 @@ test('a page about an error is an error, and no message', async (t) => {
 });
 
 test('what came before the end of a stream is read after it, and the stream is closed all the same', async (t) => {
-  const { call, stream } = await callTo(t, (to) => {
-    to.respond({ ':status': 200 }, { waitForTrailers: true });
-    to.on('wantTrailers', () => to.sendTrailers({ 'grpc-status': '0' }));
-    to.end(framed(Buffer.from('unread')));
-  });
+  const { call, stream } = await callTo(t, answerUnread);
   stream.end();
   while (!call.isClosed) await new Promise((resolve) => setImmediate(resolve));
   const messages = [];
@@ -133,11 +136,7 @@ test('a stream that is cancelled before it begins ends at once, and never begins
 });
 
 test('a stream that is cancelled with messages unread is canceled, and not cut off', async (t) => {
-  const { call, stream } = await callTo(t, (to) => {
-    to.respond({ ':status': 200 }, { waitForTrailers: true });
-    to.on('wantTrailers', () => to.sendTrailers({ 'grpc-status': '0' }));
-    to.end(framed(Buffer.from('unread')));
-  });
+  const { call, stream } = await callTo(t, answerUnread);
   stream.end();
   while (!call.isClosed) await new Promise((resolve) => setImmediate(resolve));
   stream.cancel();

@@ -174,30 +174,39 @@ function given(columns: readonly string[], types: readonly string[], n: number):
   return `v (${columns.join(', ')}) AS (VALUES (${first})${others})`;
 }
 
-/** Guard and puts in one. That rows are joined with the guard's makes that come first. */
+/** The guard as `g`, and the rows that go with it; joined with it, they come after it. */
+const guarded = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
+const ofRows = (columns: readonly string[]) => columns.map((column) => `v.${column}`).join(', ');
+
+function guardAs(notify: string): string {
+  return `g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`})`;
+}
+
+function insertGiven(): string {
+  return `INSERT INTO switchyard_log (${logColumns.join(', ')}) SELECT ${ofRows(logColumns)} ${guarded}`;
+}
+
+function upsertGiven(sql: DialectSql, condition: string): string {
+  const source = `SELECT ${ofRows(currentColumns)} ${guarded}${condition}`;
+  return sql.upsert('switchyard_current', currentColumns, ['k'], source);
+}
+
+/** Guard and puts of distinct keys in one. */
 function putsText(sql: DialectSql, notify: string, n: number): string {
-  const columns = logColumns.join(', ');
-  const from = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
-  const current = currentColumns.map((column) => `v.${column}`).join(', ');
-  const upsert = sql.upsert('switchyard_current', currentColumns, ['k'], `SELECT ${current} ${from}`);
-  return `WITH g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`}),
+  return `WITH ${guardAs(notify)},
     ${given(logColumns, logTypes(sql), n)},
-    l AS (INSERT INTO switchyard_log (${columns}) SELECT v.* ${from})
-    ${upsert}`;
+    l AS (${insertGiven()})
+    ${upsertGiven(sql, '')}`;
 }
 
 /** Guard and changes of any keys in one; only the last one of a key tells what is there afterwards. */
 function changesText(sql: DialectSql, notify: string, n: number): string {
-  const columns = logColumns.join(', ');
-  const from = 'FROM v, g WHERE v.mod_revision IS NOT NULL';
-  const named = (list: readonly string[]) => list.map((column) => `v.${column}`).join(', ');
-  const put = `SELECT ${named(currentColumns)} ${from} AND v.tombstone = 0 AND v.is_last = 1`;
-  return `WITH g AS (${guard} RETURNING id${notify === '' ? '' : `, ${notify}`}),
+  return `WITH ${guardAs(notify)},
     ${given([...logColumns, 'is_last'], [...logTypes(sql), sql.types.flag], n)},
-    l AS (INSERT INTO switchyard_log (${columns}) SELECT ${named(logColumns)} ${from}),
+    l AS (${insertGiven()}),
     d AS (DELETE FROM switchyard_current
-      WHERE k IN (SELECT v.k ${from} AND v.tombstone = 1 AND v.is_last = 1)),
-    u AS (${sql.upsert('switchyard_current', currentColumns, ['k'], put)})
+      WHERE k IN (SELECT v.k ${guarded} AND v.tombstone = 1 AND v.is_last = 1)),
+    u AS (${upsertGiven(sql, ' AND v.tombstone = 0 AND v.is_last = 1')})
     SELECT id FROM g`;
 }
 
