@@ -25,6 +25,7 @@ import type { KeyRange } from '../../src/etcd/range.ts';
 import type { LeaseId, TxnRequest } from '../../src/etcd/types.ts';
 import { encode, WireReader } from '../../src/etcd/wire.ts';
 import { WatchGuard } from '../guarantees/guard.ts';
+import type { StreamRecording } from '../guarantees/recording.ts';
 import { deleteRequest, putRequest, rangeRequest, txnRequest } from './requests.ts';
 import { WatchStream } from './watch-stream.ts';
 
@@ -51,16 +52,20 @@ export class RpcError extends Error {
 export interface EtcdClientOptions {
   readonly credentials?: ChannelCredentials;
   readonly channel?: ChannelOptions;
+  /** How long a call may take; default half a minute. */
+  readonly callMsMax?: number;
 }
 
 /** A connection to one endpoint (`http://host:port`, with TLS `https://host:port`). */
 export class EtcdClient {
   readonly endpoint: string;
   readonly #client: Client;
+  readonly #callMsMax: number;
   #guard: WatchGuard | undefined;
 
   constructor(endpoint: string, options: EtcdClientOptions = {}) {
     this.endpoint = endpoint;
+    this.#callMsMax = options.callMsMax ?? callMsMax;
     this.#client = new Client(new URL(endpoint).host, options.credentials ?? credentials.createInsecure(), {
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
@@ -90,7 +95,7 @@ export class EtcdClient {
 
   #call(method: string, request: Buffer): Promise<Buffer> {
     const path = method.startsWith('/') ? method : `/etcdserverpb.${method}`;
-    const deadline = Date.now() + callMsMax;
+    const deadline = Date.now() + this.#callMsMax;
     return new Promise((resolve, reject) => {
       this.#client.makeUnaryRequest(
         path,
@@ -200,8 +205,9 @@ export class EtcdClient {
     });
   }
 
-  /** Opens a watch stream. `metadata` as clientv3 sends it. */
-  watchStream(): WatchStream {
+  /** Opens a watch stream. `metadata` as clientv3 sends it. With a recording of its own it is not this client's guard that judges it. */
+  watchStream(recording?: StreamRecording): WatchStream {
+    if (recording !== undefined) return new WatchStream(this.#client, recording);
     if (this.#guard === undefined) return new WatchStream(this.#client);
     return this.#guard.follow((recording) => new WatchStream(this.#client, recording));
   }

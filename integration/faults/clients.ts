@@ -1,0 +1,159 @@
+// The clients of a fault experiment: each writes, compares and reads on one gateway as fast as it is allowed, and writes down
+// what it asked and was told. Nothing is retried, and nobody goes over to another gateway.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { KeyValue, Revision } from '../../src/etcd/types.ts';
+import { EtcdClient, RpcError } from '../conformance/client.ts';
+import { endOf, op, when } from '../conformance/requests.ts';
+import type { Answer, Ask, Change, Operation } from './record.ts';
+import { keyPrefix } from './site.ts';
+import { nameOf } from './timeline.ts';
+
+/** Few, so that clients meet. */
+const keysCount = 16;
+/** Between two calls of a client. */
+const pauseMs = 4;
+/** After an error, so that a dead gateway is not asked all the time. */
+const errorPauseMs = 50;
+/** A call without an answer for so long has none. */
+const callMsMax = 10_000;
+const paddingBytes = 64;
+/** Now and then a value does not fit into a packet. */
+const largeBytes = 48 * 1024;
+/** How far back reads of the past go. */
+const pastMax = 200;
+
+/** Comes back soon after an outage, and notices a peer that says nothing. */
+export const channel = {
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.min_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 200,
+  'grpc.keepalive_time_ms': 2_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+};
+
+const keys = Array.from({ length: keysCount }, (_, n) => `${keyPrefix}ns-${n % 3}/thing-${n}`);
+const allKeys = endOf(keyPrefix);
+
+const oneOf = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)]!;
+
+/** etcd's code for "too many requests": refused before anything was done. */
+const resourceExhausted = 8;
+
+interface ClientOptions {
+  readonly client: number;
+  readonly gateway: number;
+  readonly endpoint: string;
+  readonly record: (operation: Operation) => void;
+}
+
+export class FaultClient {
+  readonly #options: ClientOptions;
+  readonly #etcd: EtcdClient;
+  /** Mod revisions of keys as this client knows them; 0 = not there. */
+  readonly #known = new Map<string, Revision>();
+  #latest: Revision = 0n;
+  #written = 0;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#etcd = new EtcdClient(options.endpoint, { channel, callMsMax });
+  }
+
+  /** Calls, one after the other, until the signal. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { client, gateway, record } = this.#options;
+    while (!signal.aborted) {
+      const ask = this.#next();
+      const began = performance.now();
+      const answer = await this.#call(ask);
+      if (answer !== undefined) {
+        record({ client, gateway, began, ended: performance.now(), ask, answer });
+        this.#learn(ask, answer);
+      }
+      await sleep(answer !== undefined && 'error' in answer ? errorPauseMs : pauseMs);
+    }
+  }
+
+  close(): void {
+    this.#etcd.close();
+  }
+
+  #next(): Ask {
+    const dice = Math.random();
+    if (dice < 0.2) return { do: 'read', key: oneOf(keys), revision: 0n };
+    if (dice < 0.25) return { do: 'read', revision: 0n };
+    if (dice < 0.3 && this.#latest > 0n) return this.#readOfThePast();
+    if (dice < 0.35) {
+      const first = oneOf(keys);
+      const second = oneOf(keys.filter((key) => key !== first));
+      return { do: 'write', changes: [this.#put(first), this.#put(second)] };
+    }
+    const key = oneOf(keys);
+    const expected = this.#known.get(key) ?? 0n;
+    const isDeletion = expected > 0n && dice > 0.95;
+    const change = isDeletion ? { key, value: undefined } : this.#put(key);
+    return { do: 'write', changes: [change], expected };
+  }
+
+  #readOfThePast(): Ask {
+    const back = BigInt(Math.floor(Math.random() * pastMax));
+    const revision = this.#latest > back + 1n ? this.#latest - back : this.#latest;
+    return Math.random() < 0.5 ? { do: 'read', revision } : { do: 'read', key: oneOf(keys), revision };
+  }
+
+  #put(key: string): Change {
+    const padding = '.'.repeat(Math.random() < 0.02 ? largeBytes : paddingBytes);
+    return { key, value: `${this.#options.client}/${this.#written++} ${padding}` };
+  }
+
+  /** Undefined where the past that was asked for is gone. */
+  async #call(ask: Ask): Promise<Answer | undefined> {
+    try {
+      return await (ask.do === 'read' ? this.#read(ask) : this.#write(ask));
+    } catch (error) {
+      if (!(error instanceof RpcError)) throw error;
+      if (/has been compacted/.test(error.details)) return undefined;
+      const type = error.code === resourceExhausted ? 'rejected' : 'unknown';
+      return { type, error: `${error.code} ${error.details}` };
+    }
+  }
+
+  async #read({ key, revision }: Extract<Ask, { do: 'read' }>): Promise<Answer> {
+    const { header, kvs } =
+      key === undefined
+        ? await this.#etcd.range(keyPrefix, { rangeEnd: allKeys, revision })
+        : await this.#etcd.range(key, { revision });
+    return { type: 'read', revision: header.revision, pairs: kvs };
+  }
+
+  async #write({ changes, expected }: Extract<Ask, { do: 'write' }>): Promise<Answer> {
+    const [{ key: first }] = changes as readonly [Change];
+    const { header, succeeded, responses } = await this.#etcd.txn({
+      compare: expected === undefined ? [] : [when(first, 'mod', '=', expected)],
+      success: changes.map(({ key, value }) => (value === undefined ? op.delete(key) : op.put(key, value))),
+      failure: [op.range(first)],
+    });
+    const { revision } = header;
+    if (succeeded) return { type: 'wrote', revision };
+    const [answer] = responses;
+    if (answer?.type !== 'range') throw new Error(`Expected a range in the answer, got ${answer?.type}`);
+    return { type: 'refused', revision, found: answer.response.kvs[0] };
+  }
+
+  #learn(ask: Ask, answer: Answer): void {
+    if (!('revision' in answer)) return;
+    if (answer.revision > this.#latest) this.#latest = answer.revision;
+    if (ask.do === 'write') {
+      if (answer.type === 'wrote')
+        for (const { key, value } of ask.changes)
+          this.#known.set(key, value === undefined ? 0n : answer.revision);
+      if (answer.type === 'refused') this.#known.set(ask.changes[0]!.key, modOf(answer.found));
+    } else if (answer.type === 'read' && ask.revision === 0n) {
+      const pairs = new Map(answer.pairs.map((kv) => [nameOf(kv.key), kv]));
+      for (const key of ask.key === undefined ? keys : [ask.key]) this.#known.set(key, modOf(pairs.get(key)));
+    }
+  }
+}
+
+const modOf = (kv: KeyValue | undefined): Revision => kv?.modRevision ?? 0n;
