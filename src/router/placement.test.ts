@@ -219,17 +219,76 @@ test('a definition that comes or changes is noticed', async (t) => {
   await router.close();
 });
 
-test('a definition that is not the rule’s is read once', async (t) => {
+test('a type that no rule names by its kind is looked up for each request, once for many', async (t) => {
   const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
   first.put(definition, definitionOf('Cart'));
   const { router } = testRouter(topologyOf([byKind('shop')]), [first, shop]);
-  await until(async () => {
-    const before = first.calls;
-    await at(router, orders);
-    return first.calls === before;
-  }, 'an answer without a call');
   t.is((await at(router, orders)).name, 'default');
+  const before = first.calls;
+  await at(router, orders);
+  const once = first.calls - before;
+  await Promise.all(Array.from({ length: 50 }, () => at(router, orders)));
+  t.true(once > 0);
+  t.is(first.calls - before, 2 * once);
   await router.close();
+});
+
+test('a request is not answered by a look that began before it came', async (t) => {
+  const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
+  first.put(definition, definitionOf('Cart'));
+  const open = () => testRouter(topologyOf([byKind('shop')]), [first, shop]).router;
+  const [one, late] = [open(), open()];
+  for (const router of [one, late]) t.is((await at(router, orders)).name, 'default');
+  first.isLagging = true;
+  const range = first.range.bind(first);
+  const [looked, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  first.range = async (request) => {
+    if (request.key.toString() !== ordersRecord) return range(request);
+    first.range = range;
+    const answer = await range(request);
+    looked.resolve();
+    await answered.promise;
+    return answer;
+  };
+  const early = at(late, orders);
+  await looked.promise;
+  first.put(definition, definitionOf('Order'));
+  t.is((await at(one, orders)).name, 'shop');
+  const later = at(late, orders);
+  answered.resolve();
+  t.is((await early).name, 'default');
+  t.is((await later).name, 'shop');
+  await Promise.all([one.close(), late.close()]);
+});
+
+test('a gateway that has not heard of a new kind finds what another one has placed', async (t) => {
+  const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
+  first.put(definition, definitionOf('Cart'));
+  const open = () => testRouter(topologyOf([byKind('shop')]), [first, shop]).router;
+  const [one, late, latest] = [open(), open(), open()];
+  for (const router of [one, late, latest]) {
+    for (let n = 0; n < 3; n++) t.is((await at(router, orders)).name, 'default');
+  }
+  first.isLagging = true;
+  first.put(definition, definitionOf('Order'));
+  t.is((await at(one, orders)).name, 'shop');
+  t.is((await at(late, orders)).name, 'shop');
+  // What was placed stays where it is when the kind changes again.
+  first.put(definition, definitionOf('Cart'));
+  t.is((await at(latest, orders)).name, 'shop');
+  await Promise.all([one, late, latest].map((router) => router.close()));
+});
+
+test('a gateway that has not heard of a record refuses a range over its type, as any other', async (t) => {
+  const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
+  const open = () => testRouter(topologyOf([byGroup('shop')]), [first, shop]).router;
+  const [one, late] = [open(), open()];
+  for (const router of [one, late]) t.is((await below(router, '/registry/')).name, 'default');
+  first.isLagging = true;
+  await at(one, orders);
+  for (const router of [one, late])
+    t.like(await t.throwsAsync(below(router, '/registry/')), { reason: 'crossStore' });
+  await Promise.all([one.close(), late.close()]);
 });
 
 test('with definitions that cannot be read only plurals match, and the log says so once', async (t) => {

@@ -1,14 +1,17 @@
 // Where each type lives. The records in the default store are the truth and are watched; the rules of the topology are only the
-// wish for types without a record. Used by router.ts. Invariant: `#routes` holds only what a record, or the absence of
-// record and rule, says; an event that changes either removes the entry first.
+// wish for types without a record. Used by router.ts.
+//
+// Invariants: `#routes` holds only what a record says; an event that changes it removes the entry first. That a type which a rule may
+// name has no record is never known from memory: another gateway may have written one that the watch has not brought yet, so the
+// default store is asked, after the request has come.
 
 import type { Event, KeyValue, Revision } from '../etcd/types.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import type { Store } from '../store/store.ts';
 import { Kinds } from './kinds.ts';
 import { Placer, type PlacerOptions } from './placing.ts';
-import { parseRecord, recordRoot, recordsRange, type PlacementRecord } from './records.ts';
-import { unavailable } from './requests.ts';
+import { parseRecord, recordKey, recordRoot, recordsRange, type PlacementRecord } from './records.ts';
+import { readKey, readOf, unavailable } from './requests.ts';
 import { matchRule, needsNames, typeOf, type Rule } from './rules.ts';
 import { tail } from './tail.ts';
 import { defaultStoreName, type Topology } from './topology.ts';
@@ -35,8 +38,6 @@ export type MoveListener = (root: string, store: Store | undefined) => void;
 
 /** How long a request waits for the default store to tell where its type lives. */
 const resolveTimeoutMs = 5_000;
-/** Types whose rule has been looked for in vain; beyond it the search starts anew. */
-const unnamedMax = 10_000;
 
 export interface PlacementsOptions extends PlacerOptions {
   readonly topology: Topology;
@@ -47,6 +48,18 @@ interface KnownRecord extends PlacementRecord {
   readonly late: boolean;
 }
 
+/** Where a type lives; `isPlaced`: a record says so, and the answer holds. */
+interface Resolved {
+  readonly store: Store;
+  readonly isPlaced: boolean;
+}
+
+/** What the topology wishes; `isSure`: false where the type has no definition, so that nobody knows what it is called. */
+interface Wish {
+  readonly rule: Rule | undefined;
+  readonly isSure: boolean;
+}
+
 /** The placement of every type. `follow` must run. */
 export class Placements {
   readonly #options: PlacementsOptions;
@@ -54,7 +67,7 @@ export class Placements {
   readonly #kinds: Kinds;
   readonly #records = new Map<string, KnownRecord>();
   readonly #routes = new Map<string, Store>();
-  readonly #underWay = new Map<string, Promise<Store>>();
+  readonly #underWay = new Map<string, Promise<Resolved>>();
   readonly #mismatches = new Map<string, PlacementMismatch>();
   /** By root, the store that the log has named as missing. */
   readonly #unservedTold = new Map<string, string>();
@@ -134,6 +147,7 @@ export class Placements {
     signal: AbortSignal,
   ): Promise<readonly { readonly root: string; readonly store: string }[]> {
     if (!this.#isLoaded) await this.#bounded(() => this.#loaded.promise, signal);
+    if (this.#named.size > 0) await this.#bounded(() => this.#readRecords(signal), signal);
     return [...this.#records.values()].flatMap((record) => {
       const store = this.#nameOf(record) ?? record.store ?? 'unknown';
       return store === defaultStoreName ? [] : [{ root: record.root, store }];
@@ -150,28 +164,33 @@ export class Placements {
 
   /** The store of a type; reads definition and record, and places the type, where it must. @throws EtcdError timeout. */
   resolve(root: string, signal: AbortSignal): Promise<Store> {
-    return this.#bounded(() => {
-      const before = this.#underWay.get(root);
-      if (before !== undefined) return before;
-      const started = this.#resolveOnce(root).finally(() => this.#underWay.delete(root));
-      this.#underWay.set(root, started);
-      return started;
+    return this.#bounded(async () => {
+      const before = await this.#underWay.get(root);
+      if (before?.isPlaced === true) return before.store;
+      // That there was no record when another request has asked may not be true any more.
+      return (await (this.#underWay.get(root) ?? this.#begin(root))).store;
     }, signal);
   }
 
+  #begin(root: string): Promise<Resolved> {
+    const started = this.#resolveOnce(root).finally(() => this.#underWay.delete(root));
+    this.#underWay.set(root, started);
+    return started;
+  }
+
   /** Not with the caller's signal: others wait for the same answer. */
-  async #resolveOnce(root: string): Promise<Store> {
+  async #resolveOnce(root: string): Promise<Resolved> {
     await this.#loaded.promise;
     const bounded = linkedAbort(this.#closed.signal);
     const timer = setTimeout(() => bounded.abort(), resolveTimeoutMs);
     try {
       const record = this.#records.get(root) ?? (await this.#recordOf(root, bounded.signal));
-      if (record === undefined) return this.#options.defaultStore;
+      if (record === undefined) return { store: this.#options.defaultStore, isPlaced: false };
       const store = this.#storeOf(record);
       await this.#lift(store, record, bounded.signal);
       // A newer record may have come meanwhile; then this answer serves the requests that asked before it.
       if (this.#records.get(root)?.store === record.store) this.#routes.set(root, store);
-      return store;
+      return { store, isPlaced: true };
     } catch (error) {
       if (bounded.signal.aborted) throw unavailable(`no answer in time about where ${root} lives`, error);
       throw error;
@@ -181,17 +200,10 @@ export class Placements {
     }
   }
 
-  /** The record of a type without one: placed now, if a rule names it. */
+  /** The record of a type of which none is known: another gateway's, or one that is written now, if a rule names the type. */
   async #recordOf(root: string, signal: AbortSignal): Promise<KnownRecord | undefined> {
-    const { generation } = this.#kinds;
-    const { rule, lasting } = await this.#wish(root, signal);
-    if (rule === undefined) {
-      if (lasting && generation === this.#kinds.generation && !this.#records.has(root)) {
-        if (this.#routes.size >= unnamedMax) this.#routes.clear();
-        this.#routes.set(root, this.#options.defaultStore);
-      }
-      return undefined;
-    }
+    const { rule } = await this.#wish(root, signal);
+    if (rule === undefined) return this.#readRecord(root, signal);
     const placed = await this.#placer.place(root, rule, signal);
     const record = this.#learn({ ...placed, late: false });
     if (this.#storeOf(record) !== this.#options.defaultStore)
@@ -199,14 +211,24 @@ export class Placements {
     return record;
   }
 
-  async #wish(root: string, signal: AbortSignal): Promise<{ rule: Rule | undefined; lasting: boolean }> {
+  async #readRecord(root: string, signal: AbortSignal): Promise<KnownRecord | undefined> {
+    const [kv] = (await this.#options.defaultStore.range(readKey(recordKey(root)), signal)).kvs;
+    return kv && this.#learn({ ...parseRecord(kv), late: true });
+  }
+
+  async #readRecords(signal: AbortSignal): Promise<void> {
+    const { kvs } = await this.#options.defaultStore.range(readOf(recordsRange), signal);
+    for (const kv of kvs) this.#learn({ ...parseRecord(kv), late: true });
+  }
+
+  async #wish(root: string, signal: AbortSignal): Promise<Wish> {
     const { rules } = this.#options.topology;
     const type = typeOf(root);
     const first = matchRule(rules, type, undefined);
-    if (first !== needsNames) return { rule: first, lasting: true };
-    const { names, lasting } = await this.#kinds.namesOf(type, signal);
-    const rule = matchRule(rules, type, names);
-    return { rule: rule === needsNames ? undefined : rule, lasting };
+    if (first !== needsNames) return { rule: first, isSure: true };
+    const names = await this.#kinds.namesOf(type, signal);
+    const rule = matchRule(rules, type, names ?? null);
+    return { rule: rule === needsNames ? undefined : rule, isSure: names !== undefined };
   }
 
   #mayBeNamed(root: string): boolean {
@@ -298,8 +320,6 @@ export class Placements {
   }
 
   #onDefinition(root: string | undefined): void {
-    for (const key of root === undefined ? [...this.#routes.keys()] : [root])
-      if (!this.#records.has(key)) this.#routes.delete(key);
     if (root === undefined) void this.#assessAll();
     else if (this.#records.has(root)) void this.#assess(root);
   }
@@ -320,9 +340,8 @@ export class Placements {
     const recorded = record && (this.#nameOf(record) ?? record.store ?? 'unreadable');
     let wished: string;
     try {
-      const { rule, lasting } = await this.#wish(root, this.#closed.signal);
-      // Without its definition nobody knows what the type is called.
-      if (rule === undefined && !lasting) return;
+      const { rule, isSure } = await this.#wish(root, this.#closed.signal);
+      if (rule === undefined && !isSure) return;
       wished = rule?.store ?? defaultStoreName;
     } catch (error) {
       // The list after the next reconnection assesses all types again.

@@ -24,13 +24,17 @@ import { parseTopology, type Topology } from './topology.ts';
 
 const noBytes = Buffer.alloc(0);
 
-/** Counts its calls; `down` makes every call fail as an unreachable store does. */
+/**
+ * Counts its calls; `down` makes every call fail as an unreachable store does, `isLagging` has its watches told of nothing, as when they
+ * hang on a connection that is stuck.
+ */
 export class FakeStore implements Store {
   readonly name: string;
   readonly engine = 'sqlite';
   revision: Revision;
   compacted: Revision = 0n;
   down = false;
+  isLagging = false;
   calls = 0;
   readonly #live = new Map<string, KeyValue>();
   readonly #events: Event[] = [];
@@ -124,8 +128,9 @@ export class FakeStore implements Store {
       const woken = Promise.withResolvers<void>();
       this.#waiting.add(woken.resolve);
       signal.addEventListener('abort', () => woken.resolve(), { once: true });
-      const events = this.#events.slice(next).filter(({ kv }) => contains(range, kv.key));
-      next = this.#events.length;
+      const end = this.isLagging ? next : this.#events.length;
+      const events = this.#events.slice(next, end).filter(({ kv }) => contains(range, kv.key));
+      next = end;
       if (events.length > 0) yield { events, revision: this.revision };
       else await woken.promise;
     }
