@@ -192,7 +192,7 @@ test('Compact reaches the other store at the noted point', async (t) => {
     { compare: [writtenAt(key, 0n)], success: [putOp(key, Buffer.from('0'))], failure: [] },
     soon(),
   );
-  await gateway.router.noteCompactTxn(header.revision);
+  await gateway.router.noteCompactTxn(header.revision, performance.now());
   for (let n = 0; n < 5; n++) await put(gateway, `${orders}/ns/a`, `later ${n}`);
   await gateway.router.compact({ revision: header.revision, physical: true }, soon());
   const shop = await storeAt(gateway, orders);

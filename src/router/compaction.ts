@@ -16,6 +16,11 @@ const notesMax = 64;
 const attemptsMax = 8;
 /** How long a note may take. */
 const noteTimeoutMs = 10_000;
+/**
+ * How old a note may be: what it says of the other stores is from after the txn. Far less than what lies between a txn and the Compact of
+ * its revision, so that a gateway that was paused does not have recent history compacted.
+ */
+const noteLateMs = 10_000;
 /** How long a store other than the default may hold up a note. */
 const statusTimeoutMs = 1_000;
 /** Same for a compaction; one that takes longer goes on behind. */
@@ -25,6 +30,12 @@ const compactTimeoutMs = 10_000;
 interface Note {
   readonly revision: Revision;
   readonly stores: ReadonlyMap<string, Revision>;
+}
+
+interface Unnoted {
+  readonly revision: Revision;
+  /** By the clock. */
+  readonly askedAt: number;
 }
 
 export interface CompactionOptions {
@@ -39,7 +50,7 @@ export class Compaction {
   readonly #options: CompactionOptions;
   readonly #closed = new AbortController();
   /** Of the latest txn that is not noted yet. */
-  #unnoted: Revision | undefined;
+  #unnoted: Unnoted | undefined;
   #noting: Promise<void> | undefined;
 
   constructor(options: CompactionOptions) {
@@ -53,19 +64,21 @@ export class Compaction {
   }
 
   /**
-   * Notes in the background, one after the other. Resolves when `revision` is noted or given up; never rejects. Of txns that come
-   * faster than they can be noted only the latest is: a Compact of one between finds the note before it.
+   * Notes in the background, one after the other, what a txn that was asked for at `askedAt` has answered. Resolves when `revision` is
+   * noted or given up; never rejects. Of txns that come faster than they can be noted only the latest is: a Compact of one between
+   * finds the note before it.
    */
-  noteSoon(revision: Revision): Promise<void> {
-    if (this.#unnoted === undefined || this.#unnoted < revision) this.#unnoted = revision;
+  noteSoon(revision: Revision, askedAt: number): Promise<void> {
+    if (this.#unnoted === undefined || this.#unnoted.revision < revision)
+      this.#unnoted = { revision, askedAt };
     return (this.#noting ??= this.#noteAll());
   }
 
   async #noteAll(): Promise<void> {
     try {
-      for (let revision = this.#unnoted; revision !== undefined; revision = this.#unnoted) {
+      for (let next = this.#unnoted; next !== undefined; next = this.#unnoted) {
         this.#unnoted = undefined;
-        await this.#noteOrSay(revision);
+        await this.#noteOrSay(next);
       }
     } finally {
       // In one step with the last look at what is not noted.
@@ -73,21 +86,25 @@ export class Compaction {
     }
   }
 
-  async #noteOrSay(revision: Revision): Promise<void> {
+  async #noteOrSay({ revision, askedAt }: Unnoted): Promise<void> {
+    const { clock, logger } = this.#options;
     try {
-      await this.#inTime(noteTimeoutMs, this.#closed.signal, (bounded) => this.note(revision, bounded));
+      await this.#inTime(noteTimeoutMs, this.#closed.signal, (bounded) =>
+        this.note(revision, bounded, askedAt),
+      );
     } catch (error) {
       if (this.#closed.signal.aborted) return;
       // Without the note the other stores are compacted at an earlier point.
-      this.#options.logger.warn('compaction point not noted', { revision, error });
+      logger.warn('compaction point not noted', { revision, afterMs: clock.now() - askedAt, error });
     }
   }
 
-  /** Notes where the other stores are, now that the default store is at `revision`. @throws EtcdError */
-  async note(revision: Revision, signal: AbortSignal): Promise<void> {
-    const { others, defaultStore } = this.#options;
+  /** Notes where the other stores are, now that the default store is at `revision`, or was at `askedAt`. @throws EtcdError */
+  async note(revision: Revision, signal: AbortSignal, askedAt?: number): Promise<void> {
+    const { others, defaultStore, clock } = this.#options;
     if (others.length === 0) return;
     const stores = await this.#revisions(signal);
+    if (askedAt !== undefined && clock.now() - askedAt > noteLateMs) throw new EtcdError('timeout');
     if (stores.size === 0) return;
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const { notes, modRevision } = await this.#read(signal);

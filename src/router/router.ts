@@ -26,10 +26,10 @@ export interface Router {
   /** Compacts the default store, and the others at the point that was noted for this revision. */
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse>;
   /**
-   * To be called after a txn on `compact_rev_key`, with its header's revision. Resolves when that is noted or given up, which may
-   * take seconds while a store is down; never rejects. A Compact waits for it.
+   * To be called after a txn on `compact_rev_key`, with its header's revision and when it was asked for, by performance.now(). Resolves
+   * when that is noted or given up, which may take seconds while a store is down; never rejects. A Compact waits for it.
    */
-  noteCompactTxn(revision: Revision): Promise<void>;
+  noteCompactTxn(revision: Revision, askedAt: number): Promise<void>;
   mismatches(): readonly PlacementMismatch[];
   /** Types whose requests all fail, because the store that their record names is not open here. */
   unserved(): readonly UnservedType[];
@@ -122,8 +122,8 @@ class TypeRouter implements Router {
     return this.#parts.compaction.compact(request, signal);
   }
 
-  noteCompactTxn(revision: Revision): Promise<void> {
-    return this.#parts.compaction.noteSoon(revision);
+  noteCompactTxn(revision: Revision, askedAt: number): Promise<void> {
+    return this.#parts.compaction.noteSoon(revision, askedAt);
   }
 
   mismatches(): readonly PlacementMismatch[] {

@@ -74,10 +74,11 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
       () => router.storeForAll(ranges, context.signal),
       () => checkTxn(decodeTxnRequest(request)),
     );
+    const askedAt = performance.now();
     const response = await runTxn(store, request, context);
     // Not awaited: other stores have a part in it, and must not delay this answer.
     if (compared.some((key) => key.equals(compactRevisionKey)))
-      void router.noteCompactTxn(decodeTxnResponse(response).header.revision);
+      void router.noteCompactTxn(decodeTxnResponse(response).header.revision, askedAt);
     return response;
   };
 }
