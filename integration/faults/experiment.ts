@@ -43,6 +43,8 @@ export interface Outcome {
   readonly violations: readonly string[];
   /** The longest time without an acknowledged write at a gateway that the fault hit, from just before the fault on. */
   readonly unavailableMs: number;
+  /** The same at the gateways that it did not hit; absent where it hit all. */
+  readonly othersUnavailableMs?: number;
   /** From the end of the fault until each gateway that it hit had acknowledged a write asked for after it. */
   readonly recoveryMs: number;
   /** What clients were told instead of answers, with how often. */
@@ -124,9 +126,13 @@ async function strike({ fault, site, operations, seconds }: Struck) {
   const end = over ?? performance.now();
   await calm(performance.now(), recoveryMsMax);
   const first = (gateway: number) => Math.min(...writesAt(gateway, end).map(({ ended }) => ended));
+  const unavailable = (gateways: readonly number[]) =>
+    Math.max(...gateways.map((gateway) => longestGap(writesAt(gateway, 0), began)));
+  const others = all.filter((gateway) => !hit.includes(gateway));
   return {
     recoveryMs: Math.max(...hit.map(first)) - end,
-    unavailableMs: Math.max(...hit.map((gateway) => longestGap(writesAt(gateway, 0), began))),
+    unavailableMs: unavailable(hit),
+    ...(others.length === 0 ? {} : { othersUnavailableMs: unavailable(others) }),
   };
 }
 

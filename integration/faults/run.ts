@@ -71,9 +71,10 @@ if (values.markdown !== undefined) {
 }
 process.exitCode = failed ? 1 : 0;
 
-function lineOf({ engine, fault, acknowledged, unknown, violations, unavailableMs, recoveryMs }: Outcome) {
+function lineOf(outcome: Outcome) {
+  const { engine, fault, acknowledged, unknown, violations: broken, unavailableMs, recoveryMs } = outcome;
   return (
-    `${engine}: ${fault}: ${acknowledged} acknowledged, ${unknown} unknown, ${violations.length} violations, ` +
+    `${engine}: ${fault}: ${acknowledged} acknowledged, ${unknown} unknown, ${broken.length} violations, ` +
     `without a write ${unavailableMs.toFixed(0)} ms, recovery ${recoveryMs.toFixed(0)} ms`
   );
 }
@@ -83,8 +84,13 @@ function tableOf(all: readonly Outcome[]): Table {
   const groups = Map.groupBy(all, ({ engine, fault }) => `${fault}\n${engine}`);
   const sum = (of: readonly Outcome[], figure: 'acknowledged' | 'unknown' | 'rejected' | 'lost') =>
     String(of.reduce((total, outcome) => total + outcome[figure], 0));
-  const longest = (of: readonly Outcome[], figure: 'unavailableMs' | 'recoveryMs') =>
-    (Math.max(...of.map((outcome) => outcome[figure])) / 1000).toFixed(2);
+  const longest = (
+    of: readonly Outcome[],
+    figure: 'unavailableMs' | 'othersUnavailableMs' | 'recoveryMs',
+  ) => {
+    const times = of.map((outcome) => outcome[figure]).filter((ms) => ms !== undefined);
+    return times.length === 0 ? '–' : (Math.max(...times) / 1000).toFixed(2);
+  };
   const rows = [...groups.values()].map((of) => [
     of[0]!.fault,
     of[0]!.engine,
@@ -94,6 +100,7 @@ function tableOf(all: readonly Outcome[]): Table {
     sum(of, 'lost'),
     String(of.reduce((total, outcome) => total + outcome.violations.length, 0)),
     longest(of, 'unavailableMs'),
+    longest(of, 'othersUnavailableMs'),
     longest(of, 'recoveryMs'),
   ]);
   return {
@@ -108,6 +115,7 @@ function tableOf(all: readonly Outcome[]): Table {
         'acknowledged, then lost',
         'violations',
         'longest without a write [s]',
+        'at other gateways [s]',
         'recovery [s]',
       ],
       ...rows,
