@@ -42,6 +42,11 @@ export interface Engine {
 
 /** The lane of servers' connections for write transactions and scripts. */
 export const writeLane = 'write';
+/**
+ * The longest that a gateway may be silent within a write transaction (stopped, swapped out, cut off): then its database is to end the
+ * transaction, so that others can write. A gateway at work is silent for milliseconds.
+ */
+export const writePauseMaxMs = 3_000;
 /** Connections kept for write transactions: those of the committer, and of a compaction beside it. */
 const writersMax = 2;
 

@@ -12,7 +12,16 @@ import {
   type SqlValue,
   type Step,
 } from './dialect.ts';
-import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
+import {
+  createDriver,
+  messageOf,
+  serverLanes,
+  toFault,
+  writeLane,
+  writePauseMaxMs,
+  type Connection,
+  type Engine,
+} from './driver.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { scriptText } from './script-text.ts';
@@ -131,14 +140,20 @@ const silenceMaxSeconds = 90;
 /** The pool is to end idle connections first; it looks after them once in this time. */
 const idleLifeTimeMaxMs = 30_000;
 
-async function openClient(options: DriverOptions, withDatabase: boolean): Promise<Client> {
+interface ClientUse {
+  readonly withDatabase: boolean;
+  /** The longest silence within a transaction; default: the statement timeout. */
+  readonly pauseMaxMs?: number;
+}
+
+async function openClient(options: DriverOptions, use: ClientUse): Promise<Client> {
   const address = parseMysqlUrl(options.url);
   const ssl = await mysqlTls(address, options.tls);
   const client = await createConnection({
     ...address.at,
     user: address.user,
     password: address.password,
-    ...(withDatabase ? { database: address.database } : {}),
+    ...(use.withDatabase ? { database: address.database } : {}),
     ...(ssl === undefined ? {} : { ssl }),
     connectTimeout: options.pool.connectTimeoutMs,
     enableKeepAlive: true,
@@ -156,7 +171,9 @@ async function openClient(options: DriverOptions, withDatabase: boolean): Promis
   client.on('error', () => undefined);
   try {
     // The connect timeout ends with the handshake; a server that hangs behind it must not hold the caller.
-    const sql_ = sessionSetup(options.pool.statementTimeoutMs);
+    const { statementTimeoutMs } = options.pool;
+    const pauseMaxMs = Math.min(use.pauseMaxMs ?? statementTimeoutMs, statementTimeoutMs);
+    const sql_ = sessionSetup({ statementTimeoutMs, pauseMaxMs });
     await client.query({ sql: sql_, timeout: options.pool.connectTimeoutMs });
   } catch (error) {
     client.destroy();
@@ -166,12 +183,13 @@ async function openClient(options: DriverOptions, withDatabase: boolean): Promis
 }
 
 /** The two comment forms are read by MySQL 8 alone and by MariaDB alone. */
-function sessionSetup(statementTimeoutMs: number): string {
-  const seconds = Math.max(1, Math.ceil(statementTimeoutMs / 1000));
+function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pauseMaxMs: number }): string {
+  const { statementTimeoutMs } = limits;
+  const [seconds, pauseSeconds] = [statementTimeoutMs, limits.pauseMaxMs].map((ms) => Math.ceil(ms / 1000));
   return `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',
     time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = ${seconds}, wait_timeout = ${silenceMaxSeconds}
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
-    /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${seconds} */;
+    /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${pauseSeconds} */;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;
 }
 
@@ -264,8 +282,11 @@ const engine: Engine = {
     ...serverLanes.pool(lane, options),
     idleLifeTimeMs: Math.min(options.idleLifeTimeMs ?? idleLifeTimeMaxMs, idleLifeTimeMaxMs),
   }),
-  async connect(options) {
-    const client = await openClient(options, true);
+  async connect(options, lane) {
+    const client = await openClient(options, {
+      withDatabase: true,
+      ...(lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {}),
+    });
     try {
       return new MysqlConnection(client, await requestBytesMax(client, options.pool.connectTimeoutMs));
     } catch (error) {
@@ -279,7 +300,7 @@ const quote = (name: string) => `\`${name.replaceAll('`', '``')}\``;
 
 async function createDatabase(options: DriverOptions): Promise<void> {
   try {
-    (await openClient(options, true)).destroy();
+    (await openClient(options, { withDatabase: true })).destroy();
     return;
   } catch (error) {
     const unknownDatabase = error instanceof Error && 'errno' in error && error.errno === 1049;
@@ -287,7 +308,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
   const { database } = parseMysqlUrl(options.url);
   try {
-    const client = await openClient(options, false);
+    const client = await openClient(options, { withDatabase: false });
     try {
       await client.query(
         `CREATE DATABASE IF NOT EXISTS ${quote(database)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,

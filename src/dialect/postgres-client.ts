@@ -8,8 +8,16 @@ import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-
 
 const keepAliveDelayMs = 15_000;
 
+/** What a connection is for, where that matters. */
+export interface ClientUse {
+  /** Default: that of the URL. */
+  readonly database?: string;
+  /** The longest silence within a transaction; default: the statement timeout. */
+  readonly pauseMaxMs?: number;
+}
+
 /** A connected client, its session set up. Rejects with the package's error, or SqlFault for a URL that cannot work. */
-export async function openClient(options: DriverOptions, database?: string): Promise<pg.Client> {
+export async function openClient(options: DriverOptions, use: ClientUse = {}): Promise<pg.Client> {
   const address = parsePostgresUrl(options.url);
   const ssl = await postgresTls(address, options.tls);
   const client = new pg.Client({
@@ -18,7 +26,7 @@ export async function openClient(options: DriverOptions, database?: string): Pro
     user: address.user,
     // A function, so that neither the environment nor a password file is asked when the URL has none.
     password: address.password ?? (() => ''),
-    database: database ?? address.database,
+    database: use.database ?? address.database,
     ssl,
     application_name: address.parameters.application_name ?? 'switchyard',
     connectionTimeoutMillis: options.pool.connectTimeoutMs,
@@ -30,7 +38,9 @@ export async function openClient(options: DriverOptions, database?: string): Pro
   try {
     await client.connect();
     // The connect timeout ends with the handshake; a server that hangs behind it must not hold the caller.
-    const text = sessionSetup(address, options.pool.statementTimeoutMs);
+    const { statementTimeoutMs } = options.pool;
+    const pauseMaxMs = Math.min(use.pauseMaxMs ?? statementTimeoutMs, statementTimeoutMs);
+    const text = sessionSetup(address, { statementTimeoutMs, pauseMaxMs });
     await client.query({ text, query_timeout: options.pool.connectTimeoutMs } as pg.QueryConfig);
   } catch (error) {
     closeClient(client);
@@ -39,7 +49,10 @@ export async function openClient(options: DriverOptions, database?: string): Pro
   return client;
 }
 
-function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): string {
+function sessionSetup(
+  address: PostgresAddress,
+  { statementTimeoutMs, pauseMaxMs }: { readonly statementTimeoutMs: number; readonly pauseMaxMs: number },
+): string {
   const wanted = address.parameters.synchronous_commit;
   const commit = wanted
     ? `SET synchronous_commit = ${wanted}`
@@ -47,8 +60,8 @@ function sessionSetup(address: PostgresAddress, statementTimeoutMs: number): str
   // Statements are prepared while the tables are small, and a plan that reads all of them would stay when they are large. What
   // has no other way is then taken for so costly that it would be compiled.
   // A gateway that is gone without a word must not keep what it has locked until TCP notices.
-  const timeout = Math.ceil(statementTimeoutMs);
-  return `SET statement_timeout = ${timeout}; SET idle_in_transaction_session_timeout = ${timeout};
+  return `SET statement_timeout = ${Math.ceil(statementTimeoutMs)};
+    SET idle_in_transaction_session_timeout = ${Math.ceil(pauseMaxMs)};
     SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET jit = off; ${commit}`;
 }
 

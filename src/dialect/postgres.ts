@@ -14,7 +14,16 @@ import {
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
 import { scriptText } from './script-text.ts';
-import { createDriver, messageOf, serverLanes, toFault, type Connection, type Engine } from './driver.ts';
+import {
+  createDriver,
+  messageOf,
+  serverLanes,
+  toFault,
+  writeLane,
+  writePauseMaxMs,
+  type Connection,
+  type Engine,
+} from './driver.ts';
 import { closeClient, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -142,7 +151,10 @@ function createEngine(shared: Shared): Engine {
     },
     interruptible: true,
     ...serverLanes,
-    connect: async (options) => new PostgresConnection(await openClient(options), shared),
+    async connect(options, lane) {
+      const use = lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {};
+      return new PostgresConnection(await openClient(options, use), shared);
+    },
   };
 }
 
@@ -167,7 +179,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
   const { database } = parsePostgresUrl(options.url);
   try {
-    const client = await openClient(options, 'postgres');
+    const client = await openClient(options, { database: 'postgres' });
     try {
       await client.query('SET statement_timeout = 0');
       await client.query(`CREATE DATABASE ${quote(database)}`);
