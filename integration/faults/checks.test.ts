@@ -52,6 +52,8 @@ const saw = (revision: Revision, ...pairs: readonly Event[]): Answer => ({
   pairs: pairs.map(({ kv }) => kv),
 });
 
+const changeA4 = { key: 'k/a', value: '1.2' };
+
 let clock = 0;
 /** One call after the other, of clients in turn. */
 const then = (ask: Ask, answer: Answer): Operation => {
@@ -64,7 +66,7 @@ const steps = {
   readA: then(read('k/a'), saw(2n, a2)),
   putBC: then(write(undefined, ['k/b', '2.1'], ['k/c', '2.2']), wrote(3n)),
   refusedA: then(write(0n, ['k/a', '3.1']), { type: 'refused', revision: 3n, found: a2.kv }),
-  updateA: then(write(2n, ['k/a', '1.2']), wrote(4n)),
+  updateA: then({ do: 'write', changes: [changeA4], expected: 2n }, wrote(4n)),
   rejectedA: then(write(4n, ['k/a', '3.2']), { type: 'rejected', error: 'too many requests' }),
   unknownB: then(write(3n, ['k/b', '2.3']), { type: 'unknown', error: 'unavailable' }),
   unknownC: then(write(3n, ['k/c', '2.4']), { type: 'unknown', error: 'unavailable' }),
@@ -136,6 +138,17 @@ const doctored: Readonly<Record<string, { history: FaultHistory; fails: readonly
   },
   'an acknowledged write with another value': {
     history: historyWith({ operations: { createA: { ...steps.createA, ask: write(0n, ['k/a', '1.9']) } } }),
+    fails: ['Lost'],
+  },
+  'an acknowledged write without its lease': {
+    history: historyWith({
+      operations: {
+        updateA: {
+          ...steps.updateA,
+          ask: { do: 'write', changes: [{ ...changeA4, lease: 7n }], expected: 2n },
+        },
+      },
+    }),
     fails: ['Lost'],
   },
   'one of two keys of an acknowledged write': {

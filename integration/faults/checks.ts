@@ -45,12 +45,12 @@ const pairText = (kv: KeyValue | undefined) =>
 function isWriteOf(changes: readonly Change[], events: readonly Event[]): boolean {
   return (
     changes.length === events.length &&
-    changes.every(({ key, value }, index) => {
+    changes.every(({ key, value, lease = 0n }, index) => {
       const { type, kv } = events[index]!;
       if (nameOf(kv.key) !== key) return false;
       return value === undefined
         ? type === 'delete'
-        : type === 'put' && kv.value.toString('latin1') === value;
+        : type === 'put' && kv.value.toString('latin1') === value && kv.lease === lease;
     })
   );
 }

@@ -2,7 +2,7 @@
 // what it asked and was told. Nothing is retried, and nobody goes over to another gateway.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { KeyValue, Revision } from '../../src/etcd/types.ts';
+import type { KeyValue, LeaseId, Revision } from '../../src/etcd/types.ts';
 import { EtcdClient, RpcError } from '../conformance/client.ts';
 import { endOf, op, when } from '../conformance/requests.ts';
 import type { Answer, Ask, Change, Operation } from './record.ts';
@@ -22,6 +22,8 @@ const paddingBytes = 64;
 const largeBytes = 48 * 1024;
 /** How far back reads of the past go. */
 const pastMax = 200;
+/** How many puts are with a lease. */
+const leaseShare = 0.1;
 
 /** Comes back soon after an outage, and notices a peer that says nothing. */
 export const channel = {
@@ -44,6 +46,8 @@ interface ClientOptions {
   readonly client: number;
   readonly gateway: number;
   readonly endpoint: string;
+  /** What some of its values are attached to; long-lived. */
+  readonly lease: LeaseId;
   readonly record: (operation: Operation) => void;
 }
 
@@ -104,7 +108,8 @@ export class FaultClient {
 
   #put(key: string): Change {
     const padding = '.'.repeat(Math.random() < 0.02 ? largeBytes : paddingBytes);
-    return { key, value: `${this.#options.client}/${this.#written++} ${padding}` };
+    const value = `${this.#options.client}/${this.#written++} ${padding}`;
+    return Math.random() < leaseShare ? { key, value, lease: this.#options.lease } : { key, value };
   }
 
   /** Undefined where the past that was asked for is gone. */
@@ -131,7 +136,9 @@ export class FaultClient {
     const [{ key: first }] = changes as readonly [Change];
     const { header, succeeded, responses } = await this.#etcd.txn({
       compare: expected === undefined ? [] : [when(first, 'mod', '=', expected)],
-      success: changes.map(({ key, value }) => (value === undefined ? op.delete(key) : op.put(key, value))),
+      success: changes.map(({ key, value, lease = 0n }) =>
+        value === undefined ? op.delete(key) : op.put(key, value, { lease }),
+      ),
       failure: [op.range(first)],
     });
     const { revision } = header;

@@ -2,7 +2,7 @@
 // them were told can be true.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Event, Revision } from '../../src/etcd/types.ts';
+import type { Event, LeaseId, Revision } from '../../src/etcd/types.ts';
 import { EtcdClient } from '../conformance/client.ts';
 import { endOf } from '../conformance/requests.ts';
 import type { RecordedWatch } from '../guarantees/recording.ts';
@@ -17,6 +17,8 @@ import { keyPrefix, openSite, type Site } from './site.ts';
 const clientsPerGateway = 4;
 /** Acknowledged at each gateway before the fault, and after it. */
 const calmWrites = 100;
+/** No experiment takes so long. */
+const leaseSeconds = 24 * 3_600;
 /** Everything works again by then. */
 const recoveryMsMax = 90_000;
 /** All events are there by then, once everything works. */
@@ -55,13 +57,14 @@ export interface Outcome {
 export async function experiment(fault: Fault, options: ExperimentOptions): Promise<Outcome | undefined> {
   await using site = await openSite({ ...fault.site, engine: options.engine });
   if (site === undefined) return undefined;
+  const lease = await leaseAt(site);
   const after = await revisionOf(site);
   const operations: Operation[] = [];
   const stop = new AbortController();
   const clients = site.gateways.flatMap(({ endpoint }, gateway) =>
     Array.from({ length: clientsPerGateway }, (_, index) => {
       const client = gateway * clientsPerGateway + index;
-      return new FaultClient({ client, gateway, endpoint, record: (one) => operations.push(one) });
+      return new FaultClient({ client, gateway, endpoint, lease, record: (one) => operations.push(one) });
     }),
   );
   const followers = site.gateways.map(({ endpoint }, gateway) => new Follower(gateway, endpoint, after));
@@ -192,6 +195,15 @@ async function conclude({ site, after, operations, followers }: Concluding): Pro
     brokenStreams.push(...read.broken);
   }
   return { after, operations, tellings, watches, brokenStreams };
+}
+
+async function leaseAt({ gateways: [first] }: Site): Promise<LeaseId> {
+  const etcd = new EtcdClient(first!.endpoint, { channel });
+  try {
+    return (await etcd.grant(leaseSeconds)).id;
+  } finally {
+    etcd.close();
+  }
 }
 
 /** The highest of all gateways; read until it stays, so that no write is still on its way. */

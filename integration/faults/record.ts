@@ -1,6 +1,6 @@
 // What clients asked while things failed, and what they were told: the material of checks.ts.
 
-import type { Event, KeyValue, Revision } from '../../src/etcd/types.ts';
+import type { Event, KeyValue, LeaseId, Revision } from '../../src/etcd/types.ts';
 import type { RecordedWatch } from '../guarantees/recording.ts';
 
 /** One key of a write: its new value, or its deletion. */
@@ -8,6 +8,8 @@ export interface Change {
   readonly key: string;
   /** Unique in its history; undefined = deletion. */
   readonly value: string | undefined;
+  /** What it is attached to; absent: nothing. */
+  readonly lease?: LeaseId;
 }
 
 export type Ask =
