@@ -120,7 +120,9 @@ export class FaultClient {
       if (!(error instanceof RpcError)) throw error;
       if (/has been compacted/.test(error.details)) return undefined;
       const type = error.code === resourceExhausted ? 'rejected' : 'unknown';
-      return { type, error: `${error.code} ${error.details}` };
+      // How long it took, and where, is grpc-js's remark.
+      const text = error.details.replace(/ after \d.*$/, '');
+      return { type, error: `${error.code} ${text}` };
     }
   }
 

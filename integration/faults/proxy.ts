@@ -7,8 +7,11 @@ import { freePort } from '../servers/index.ts';
 
 export type Direction = 'toServer' | 'toClient';
 
-/** What becomes of a piece of data: on its way, swallowed with the end of its connection, or sent on and then the end. */
-export type Verdict = 'pass' | 'cut' | 'pass and cut';
+/**
+ * What becomes of a piece of data: on its way, swallowed with the end of its connection, or sent on, whole or the first half of
+ * it, and then the end.
+ */
+export type Verdict = 'pass' | 'cut' | 'pass and cut' | 'half and cut';
 
 /** Asked of every piece that comes, in order; connections have numbers. */
 export type Judge = (piece: Buffer, direction: Direction, connection: number) => Verdict;
@@ -17,12 +20,20 @@ interface Pair {
   readonly number: number;
   readonly client: Socket;
   readonly server: Socket;
+  /** Pieces that are late, oldest first: none overtakes another, also when the delay changes. */
+  readonly late: Readonly<Record<Direction, Late[]>>;
+}
+
+interface Late {
+  readonly dueAt: number;
+  readonly deliver: () => void;
 }
 
 export class Proxy {
   readonly port: number;
   readonly #listener: Server;
   readonly #pairs = new Set<Pair>();
+  readonly #stranded = new Set<Pair>();
   /** Where connections lead to. */
   #target: number;
   #judge: Judge | undefined;
@@ -30,7 +41,7 @@ export class Proxy {
   #delayMs = 0;
   #isHeld = false;
   #isRefusing = false;
-  /** Deliveries that wait for the end of a hold. */
+  /** What waits for the end of a hold. */
   #held: (() => void)[] = [];
 
   private constructor(port: number, target: number) {
@@ -50,6 +61,11 @@ export class Proxy {
   /** How many connections there are. */
   get connections(): number {
     return this.#pairs.size;
+  }
+
+  /** How many pieces and ends wait for the end of a hold. */
+  get held(): number {
+    return this.#held.length;
   }
 
   /** From now on each piece waits this long, in either direction; 0 = no more. */
@@ -82,6 +98,12 @@ export class Proxy {
     this.#isRefusing = false;
   }
 
+  /** From now on nothing passes over the connections there are, and neither side ever hears of it; new ones work. */
+  strand(): void {
+    for (const pair of this.#pairs) this.#stranded.add(pair);
+    this.#pairs.clear();
+  }
+
   /** Ends all connections there are, without a farewell. */
   cut(): void {
     for (const pair of this.#pairs) this.#end(pair);
@@ -96,34 +118,53 @@ export class Proxy {
     const closed = once(this.#listener, 'close');
     this.#listener.close();
     this.cut();
+    for (const { client, server } of this.#stranded) {
+      client.destroy();
+      server.destroy();
+    }
     await closed;
   }
 
   #accept(client: Socket): void {
     if (this.#isRefusing) return void client.resetAndDestroy();
     const server = connect({ host: '127.0.0.1', port: this.#target });
-    const pair = { number: this.#accepted++, client, server };
+    const pair = { number: this.#accepted++, client, server, late: { toServer: [], toClient: [] } };
     this.#pairs.add(pair);
     for (const socket of [client, server]) {
       socket.setNoDelay(true);
       // The end of the connection says the same.
       socket.on('error', () => undefined);
-      socket.on('close', () => this.#end(pair));
+      socket.on('close', () => this.#inOrder(() => this.#end(pair)));
     }
     client.on('data', (piece) => this.#piece(pair, piece, 'toServer'));
     server.on('data', (piece) => this.#piece(pair, piece, 'toClient'));
   }
 
   #piece(pair: Pair, piece: Buffer, direction: Direction): void {
+    if (!this.#pairs.has(pair)) return;
     const verdict = this.#judge?.(piece, direction, pair.number) ?? 'pass';
     if (verdict === 'cut') return this.#end(pair);
     const deliver = () => {
-      if (this.#isHeld) return void this.#held.push(deliver);
+      if (!this.#pairs.has(pair)) return;
       const to = direction === 'toServer' ? pair.server : pair.client;
-      to.write(piece);
-      if (verdict === 'pass and cut') this.#endBehind(pair, to);
+      to.write(verdict === 'half and cut' ? piece.subarray(0, piece.length >> 1) : piece);
+      if (verdict !== 'pass') this.#endBehind(pair, to);
     };
-    if (this.#delayMs > 0) setTimeout(deliver, this.#delayMs);
+    const late = pair.late[direction];
+    if (this.#delayMs === 0 && late.length === 0) return this.#inOrder(deliver);
+    late.push({ dueAt: performance.now() + this.#delayMs, deliver });
+    if (late.length === 1) setTimeout(() => this.#deliverLate(late), this.#delayMs);
+  }
+
+  #deliverLate(late: Late[]): void {
+    this.#inOrder(late.shift()!.deliver);
+    const [next] = late;
+    if (next !== undefined)
+      setTimeout(() => this.#deliverLate(late), Math.max(0, next.dueAt - performance.now()));
+  }
+
+  #inOrder(deliver: () => void): void {
+    if (this.#isHeld) this.#held.push(deliver);
     else deliver();
   }
 

@@ -50,6 +50,18 @@ export interface Site extends AsyncDisposable {
   readonly gateways: readonly Switchyard[];
 }
 
+/** @throws Error where the place has none */
+export function serverOf({ place }: Site): DatabaseServer {
+  if (place.server === undefined) throw new Error('Expected a place with a server');
+  return place.server;
+}
+
+/** @throws Error where the place has none */
+export function proxyOf({ place }: Site): Proxy {
+  if (place.proxy === undefined) throw new Error('Expected a place with a proxy');
+  return place.proxy;
+}
+
 /** Starts everything; undefined where the machine lacks a server. */
 export async function openSite(options: SiteOptions): Promise<Site | undefined> {
   const { engine, gateways: count = 3, args = [] } = options;

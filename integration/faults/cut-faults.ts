@@ -1,0 +1,106 @@
+// Connections to databases that end at every point of a write.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import { serverEngines, type Fault } from './fault.ts';
+import type { Direction, Judge, Proxy, Verdict } from './proxy.ts';
+import { proxyOf } from './site.ts';
+
+/** Between two cuts. */
+const cutMs = 150;
+/** The longest request that is nothing but a COMMIT. */
+const commitBytesMax = 32;
+
+/** Where a connection ends, seen from a request. */
+interface Place {
+  readonly name: string;
+  readonly direction: Direction;
+  readonly verdict: Exclude<Verdict, 'pass'>;
+}
+
+export const places: readonly Place[] = [
+  { name: 'before', direction: 'toServer', verdict: 'cut' },
+  { name: 'within', direction: 'toServer', verdict: 'half and cut' },
+  { name: 'behind', direction: 'toServer', verdict: 'pass and cut' },
+  { name: 'before the answer to', direction: 'toClient', verdict: 'cut' },
+  { name: 'within the answer to', direction: 'toClient', verdict: 'half and cut' },
+  { name: 'behind the answer to', direction: 'toClient', verdict: 'pass and cut' },
+];
+
+/** The padding of values, as bytes and in the hexadecimal form of SQL texts. */
+const marks = [Buffer.from('.'.repeat(16)), Buffer.from('2e'.repeat(16)), Buffer.from('2E'.repeat(16))];
+const updatesMeta = Buffer.from('UPDATE switchyard_meta');
+const begins = Buffer.from('BEGIN');
+
+/** Requests to a database, recognised in the piece that has them. */
+export const requests = {
+  /** One that brings values. Where it commits, too, depends on the engine and on the way of the batch. */
+  'a write': (piece: Buffer) => marks.some((mark) => piece.includes(mark)),
+  /** The first round trip of a batch that has a second one. */
+  'a guard': (piece: Buffer) => piece.includes(begins) && piece.includes(updatesMeta),
+  /** Alone, at the end of a transaction of several round trips. */
+  'a COMMIT': (piece: Buffer) => piece.length <= commitBytesMax && piece.includes('COMMIT'),
+} satisfies Record<string, (piece: Buffer) => boolean>;
+
+/** Ends connections at `places` of a request, in turn; counts how often it did. */
+export class Cutter {
+  readonly judge: Judge;
+  #cuts = 0;
+
+  constructor(isRequest: (piece: Buffer) => boolean, at: readonly Place[], everyMs: number) {
+    let armedAt = performance.now();
+    /** Connections that have just sent such a request. */
+    const asking = new Set<number>();
+    this.judge = (piece, went, connection) => {
+      const isAnswer = went === 'toClient' && asking.delete(connection);
+      const isAsked = went === 'toServer' && isRequest(piece);
+      if (isAsked) asking.add(connection);
+      const { direction, verdict } = at[this.#cuts % at.length]!;
+      if (performance.now() < armedAt || !(direction === 'toServer' ? isAsked : isAnswer)) return 'pass';
+      armedAt = performance.now() + everyMs;
+      this.#cuts++;
+      asking.delete(connection);
+      return verdict;
+    };
+  }
+
+  get cuts(): number {
+    return this.#cuts;
+  }
+}
+
+interface Cutting {
+  readonly cutter: Cutter;
+  readonly proxy: Proxy;
+  readonly seconds: number;
+}
+
+async function cutFor({ cutter, proxy, seconds }: Cutting, cutsMin: number): Promise<void> {
+  proxy.judge(cutter.judge);
+  await sleep(seconds * 1000);
+  proxy.judge(undefined);
+  if (cutter.cuts < cutsMin) throw new Error(`Expected ${cutsMin} connections to be cut, got ${cutter.cuts}`);
+}
+
+const atWrite = (place: Place): Fault => ({
+  name: `connection cut ${place.name} a write`,
+  engines: serverEngines,
+  async strike({ site, seconds }) {
+    const cutter = new Cutter(requests['a write'], [place], cutMs);
+    await cutFor({ cutter, proxy: proxyOf(site), seconds }, 1);
+  },
+});
+
+const around = (request: keyof typeof requests, engines: Fault['engines']): Fault => ({
+  name: `connection cut around ${request}`,
+  engines,
+  async strike({ site, seconds }) {
+    const cutter = new Cutter(requests[request], places, cutMs);
+    await cutFor({ cutter, proxy: proxyOf(site), seconds }, places.length);
+  },
+});
+
+export const cutFaults: readonly Fault[] = [
+  ...places.map(atWrite),
+  around('a COMMIT', serverEngines),
+  around('a guard', ['postgres']),
+];
