@@ -13,6 +13,8 @@ export interface HttpOptions {
   readonly readiness: Readiness;
   readonly metrics: RpcMetrics;
   readonly router: Router;
+  /** How many connections clients have. */
+  readonly connections: () => number;
   readonly logger: Logger;
   /** switchyard's own version. */
   readonly version: string;
@@ -72,11 +74,14 @@ function label(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
 }
 
-function metrics({ metrics: rpc, readiness, router, version: own, worker }: HttpOptions): Answer {
+function metrics(options: HttpOptions): Answer {
+  const { metrics: rpc, readiness, router, connections, version: own, worker } = options;
   const which = worker === undefined ? '' : `,worker="${worker}"`;
   const lines = [
     ...metricHead('switchyard_build_info', 'gauge', 'The running version; always 1.'),
     `switchyard_build_info{version="${own}"${which}} 1`,
+    ...metricHead('switchyard_connections', 'gauge', 'HTTP/2 connections of clients that are open.'),
+    `switchyard_connections ${connections()}`,
     ...metricHead('switchyard_store_up', 'gauge', 'Whether the store answered when it was last asked.'),
   ];
   for (const { store, failure } of readiness.latest()) {

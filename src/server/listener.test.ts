@@ -80,6 +80,7 @@ test('http: /metrics explains every metric and names codes as gRPC does', async 
   t.regex(metrics, /^switchyard_build_info\{version="0\.0\.0"\} 1$/m);
   t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="OK"\} 1$/m);
   t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="InvalidArgument"\} 1$/m);
+  t.regex(metrics, /^switchyard_connections 1$/m);
   t.regex(metrics, /^process_start_time_seconds \d{10}/m);
   const typed = [...metrics.matchAll(/^# TYPE (\w+)/gmu)].map(([, name]) => name);
   t.deepEqual(

@@ -164,6 +164,11 @@ class Connections {
     this.#open.add(connection);
   }
 
+  /** How many there are. */
+  get count(): number {
+    return this.#open.size;
+  }
+
   /** Tells every client to go elsewhere; their connections close with their last calls. */
   leave(): void {
     for (const connection of this.#open) connection.leave();
@@ -188,6 +193,7 @@ async function bindAll(options: ServerOptions, parts: Parts, connections: Connec
     readiness,
     metrics,
     router,
+    connections: () => connections.count,
     logger,
     version,
     ...(worker === undefined ? {} : { worker }),
