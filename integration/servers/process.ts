@@ -69,10 +69,10 @@ export class ServerProcess {
     return readFileSync(this.#logFile).subarray(-logBytesMax).toString();
   }
 
-  /** Starts it, unless it runs, and waits until it serves. */
-  async start(): Promise<void> {
+  /** Starts it, unless it runs, and waits until it serves, or until it is as `ready` says. */
+  async start(ready = this.#options.ready): Promise<void> {
     if (!this.running) this.#spawn();
-    const { name, ready, startMsMax } = this.#options;
+    const { name, startMsMax } = this.#options;
     await waitFor(
       () => {
         if (!this.running) throw new Hopeless(`${name} ended by itself`);

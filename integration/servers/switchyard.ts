@@ -34,8 +34,8 @@ export interface Switchyard {
   readonly running: boolean;
   /** SIGKILL by default. */
   kill(signal?: NodeJS.Signals): Promise<void>;
-  /** Stops it (cleanly, if it still runs) and starts it with the same flags. */
-  restart(): Promise<void>;
+  /** Stops it (cleanly, if it still runs) and starts it with the same flags; `until` as in the options. */
+  restart(until?: SwitchyardOptions['until']): Promise<void>;
   logs(): string;
   dispose(): Promise<void>;
 }
@@ -54,6 +54,10 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
     writeFileSync(file, options.topology);
     args.push('--topology', file);
   }
+  const readyWhen = {
+    ready: async () => (await fetch(`${metricsUrl}/readyz`)).ok,
+    listening: () => accepts(port),
+  };
   const server = new ServerProcess({
     name: `switchyard-${port}`,
     command: process.execPath,
@@ -65,10 +69,7 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
     folder,
     cwd: folder,
     ...(options.env === undefined ? {} : { env: options.env }),
-    ready:
-      options.until === 'listening'
-        ? () => accepts(port)
-        : async () => (await fetch(`${metricsUrl}/readyz`)).ok,
+    ready: readyWhen[options.until ?? 'ready'],
   });
   const dispose = async () => {
     await server.stop();
@@ -90,9 +91,9 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
       return server.running;
     },
     kill: (signal) => server.kill(signal),
-    restart: async () => {
+    restart: async (until) => {
       await server.stop();
-      await server.start();
+      await server.start(readyWhen[until ?? options.until ?? 'ready']);
     },
     logs: () => server.logs(),
     dispose,
