@@ -62,27 +62,33 @@ export async function exampleTopology(
   return stringify(topology);
 }
 
-/** Two kube-apiservers on `gateway`, as `Cluster` describes them. */
+/** The kube-apiserver beside the first: as `Cluster` describes it, or with its watch cache, as the first. */
+export type Second = 'direct' | 'cached';
+
+/** Two kube-apiservers that know all of `gateways`. */
 async function openPlanes(
   parts: Parts,
-  gateway: Switchyard,
-): Promise<{ cached: ControlPlane; direct: ControlPlane }> {
-  const etcdServers = [gateway.endpoint];
+  gateways: readonly Switchyard[],
+  second: Second,
+): Promise<readonly [ControlPlane, ControlPlane]> {
+  const etcdServers = gateways.map(({ endpoint }) => endpoint);
   const interval = `--etcd-compaction-interval=${compactionInterval}`;
-  const cached = parts.add(await startControlPlane({ etcdServers, args: [interval] }));
-  const direct = parts.add(
-    await startControlPlane({
-      etcdServers,
-      controllerManager: false,
-      args: [interval, '--watch-cache=false', '--event-ttl=10s'],
-    }),
-  );
-  return { cached, direct };
+  const direct = second === 'direct' ? ['--watch-cache=false', '--event-ttl=10s'] : [];
+  return [
+    parts.add(await startControlPlane({ etcdServers, args: [interval] })),
+    parts.add(
+      await startControlPlane({ etcdServers, controllerManager: false, args: [interval, ...direct] }),
+    ),
+  ];
 }
 
 /** A cluster with what its tests may want of its parts. */
 export interface OpenedCluster extends Cluster {
+  /** The first of `gateways`. */
   readonly gateway: Switchyard;
+  readonly gateways: readonly Switchyard[];
+  /** Both kube-apiservers. */
+  readonly planes: readonly [ControlPlane, ControlPlane];
 }
 
 /** One whose default store is an etcd that a test may kill. */
@@ -92,17 +98,20 @@ export interface MixedCluster extends OpenedCluster {
 
 async function assemble(
   parts: Parts,
-  gateway: Switchyard,
+  on: { readonly gateways: readonly [Switchyard, ...Switchyard[]]; readonly second: Second },
   where: Pick<Cluster, 'name' | 'places' | 'whereIs'>,
 ): Promise<OpenedCluster> {
-  const { cached, direct } = await openPlanes(parts, gateway);
+  const { gateways, second } = on;
+  const planes = await openPlanes(parts, gateways, second);
   return {
     ...where,
-    cached: cached.api,
-    direct: direct.api,
-    gateway,
-    storeEndpoint: gateway.endpoint,
-    plane: cached,
+    cached: planes[0].api,
+    direct: planes[1].api,
+    gateway: gateways[0],
+    gateways,
+    planes,
+    storeEndpoint: gateways[0].endpoint,
+    plane: planes[0],
     [Symbol.asyncDispose]: () => parts.dispose(),
   };
 }
@@ -140,8 +149,15 @@ export async function sharedDatabases(): Promise<Databases | undefined> {
   return undefined;
 }
 
+export interface MixedOptions {
+  /** How many gateways there are on the same stores; both kube-apiservers know all of them. Default: one. */
+  readonly gateways?: number;
+  /** Default: without a watch cache. */
+  readonly second?: Second;
+}
+
 /** The example topology: LargeData in MariaDB, Metric in Postgres, Order in SQLite, everything else in a real etcd. */
-export function openMixed({ mysql, postgres }: Databases): Promise<MixedCluster> {
+export function openMixed({ mysql, postgres }: Databases, options: MixedOptions = {}): Promise<MixedCluster> {
   return opened(async (parts) => {
     parts.add(mysql);
     parts.add(postgres);
@@ -152,7 +168,10 @@ export function openMixed({ mysql, postgres }: Databases): Promise<MixedCluster>
       metrics: postgres.url,
       webshop: sqlite.url,
     });
-    const gateway = parts.add(await startSwitchyard({ topology, defaultEndpoint: etcd.endpoint }));
+    const start = async () => parts.add(await startSwitchyard({ topology, defaultEndpoint: etcd.endpoint }));
+    const gateways: [Switchyard, ...Switchyard[]] = [await start()];
+    while (gateways.length < (options.gateways ?? 1)) gateways.push(await start());
+    const on = { gateways, second: options.second ?? 'direct' };
     const places: readonly Place[] = [
       mysqlPlace(mysql.url),
       postgresPlace(postgres.url),
@@ -165,7 +184,7 @@ export function openMixed({ mysql, postgres }: Databases): Promise<MixedCluster>
       [order.keyRoot, 'SQLite'],
     ]);
     const whereIs = (keyRoot: string) => owners.get(keyRoot) ?? 'etcd';
-    return { ...(await assemble(parts, gateway, { name: 'mixed', places, whereIs })), etcd };
+    return { ...(await assemble(parts, on, { name: 'mixed', places, whereIs })), etcd };
   });
 }
 
@@ -175,6 +194,7 @@ export function openSqlite(): Promise<OpenedCluster> {
     const sqlite = parts.add((await testDatabase('sqlite'))!);
     const gateway = parts.add(await startSwitchyard({ defaultEndpoint: sqlite.url }));
     const places = [sqlitePlace(sqlitePath(sqlite.url))];
-    return await assemble(parts, gateway, { name: 'sqlite', places, whereIs: () => 'SQLite' });
+    const on = { gateways: [gateway], second: 'direct' } as const;
+    return await assemble(parts, on, { name: 'sqlite', places, whereIs: () => 'SQLite' });
   });
 }

@@ -36,8 +36,11 @@ export function versionsOf(watch: RecordedWatch): readonly bigint[] {
   return watch.events.map(({ object }) => BigInt(object.metadata?.resourceVersion ?? '0'));
 }
 
-/** Reads lines of a watch until the stream ends or breaks. */
-async function record(stream: IncomingMessage, onEvent: (event: WatchEvent) => void) {
+/** Reads lines of a watch until the stream ends or breaks; one that was refused gives an ERROR. */
+export async function readEvents(
+  stream: IncomingMessage,
+  onEvent: (event: WatchEvent) => void,
+): Promise<void> {
   let rest = '';
   stream.setEncoding('utf8');
   for await (const chunk of stream) {
@@ -68,7 +71,7 @@ function openRecorder(
   const once = async () => {
     stream = await api.stream(path, { ...query, watch: true, resourceVersion: last });
     connections += 1;
-    await record(stream, (event) => {
+    await readEvents(stream, (event) => {
       // A server that is not ready refuses a watch for a while; only 410 says that events are lost.
       if (resume && event.type === 'ERROR' && event.object.code !== 410) return;
       events.push(event);

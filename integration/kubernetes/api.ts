@@ -42,6 +42,8 @@ export interface Reply {
   readonly text: string;
   /** From sending the request to the end of the answer. */
   readonly elapsedMs: number;
+  /** Seconds after which the server wants to be asked again; undefined: it does not say. */
+  readonly retryAfter: number | undefined;
 }
 
 export type Query = Readonly<Record<string, string | number | boolean>>;
@@ -125,7 +127,9 @@ export function openApi(server: ApiServer): Api {
     );
     const text = await textOf(answer);
     const elapsedMs = Math.round(performance.now() - started);
-    return { status: answer.statusCode ?? 0, body: bodyOf(text), text, elapsedMs };
+    const after = answer.headers['retry-after'];
+    const retryAfter = after === undefined ? undefined : Number(after);
+    return { status: answer.statusCode ?? 0, body: bodyOf(text), text, elapsedMs, retryAfter };
   };
   return {
     call,
