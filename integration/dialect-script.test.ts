@@ -107,3 +107,49 @@ onEach(
     t.is((await stored()).length, 2);
   },
 );
+
+const select = { name: 'test', text: 'SELECT n FROM items WHERE k = ?' };
+const keyA = Buffer.from('a');
+
+onEach('what a transaction ends with is committed with what was before it', async (t, { driver, stored }) => {
+  for (const last of [[insert('b', 1n)], [insert('c', 1n), guard(2n), insert('d', 1n)]]) {
+    const n = await driver.transaction('write', async (session) => {
+      if (last.length === 1) await session.query(insert('a', 2n).statement, insert('a', 2n).params);
+      session.finish(last);
+      const { rows } = await session.query(select, [keyA]);
+      return rows[0]?.['n'];
+    });
+    t.is(n, 2n);
+  }
+  t.deepEqual(
+    (await stored()).map(([k, n]) => [String(k), n]),
+    [
+      ['a', 3n],
+      ['b', 1n],
+      ['c', 1n],
+      ['d', 1n],
+    ],
+  );
+});
+
+onEach('an end that fails undoes the transaction, and the next one works', async (t, { driver, stored }) => {
+  await driver.script([insert('a', 1n)]);
+  const before = await stored();
+  for (const last of [[insert('a', 1n)], [insert('b', 1n), guard(7n)], [guard(1n), insert('a', 1n)]]) {
+    const failing = driver.transaction('write', async (session) => {
+      await session.query(guard(1n).statement, guard(1n).params);
+      session.finish(last);
+    });
+    const fault = await t.throwsAsync(failing, { instanceOf: SqlFault });
+    t.regex(fault.kind, /^(?:unique|not-null)-violation$/);
+    t.false(fault.outcomeUnknown);
+    t.deepEqual(await stored(), before);
+  }
+  const discarded = driver.transaction('write', async (session) => {
+    session.finish([insert('b', 1n)]);
+    throw new Error('another thought');
+  });
+  await t.throwsAsync(discarded, { message: 'another thought' });
+  t.deepEqual(await stored(), before);
+  await driver.script([guard(1n)]);
+});

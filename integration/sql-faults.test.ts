@@ -221,6 +221,10 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
               statements++;
               return session.query(one, params);
             },
+            finish: (steps) => {
+              statements += steps.length;
+              session.finish(steps);
+            },
           }),
         signal,
       );

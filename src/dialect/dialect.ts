@@ -26,6 +26,11 @@ export interface QueryResult {
 /** One connection inside a transaction. A statement that failed ends it: nothing may follow but its rollback. */
 export interface Session {
   query(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult>;
+  /**
+   * What the transaction does last: once its body has resolved, the steps are run in order and committed, with fewer round
+   * trips than `query` would take. They read nothing that the caller sees, and nothing may follow them.
+   */
+  finish(steps: readonly Step[]): void;
 }
 
 /** What went wrong, in terms the store acts on. */

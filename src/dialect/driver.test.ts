@@ -24,6 +24,10 @@ function setUp() {
       if (server.fault !== undefined) throw server.fault;
     }
 
+    async finish(): Promise<void> {
+      if (server.fault !== undefined) throw server.fault;
+    }
+
     isUsable(): boolean {
       return !this.isClosed;
     }

@@ -25,6 +25,8 @@ export interface Connection extends Pooled {
   control(text: string): Promise<void>;
   /** `begin`, the steps in order, COMMIT, in as few round trips as can be. When it rejects, no transaction is left open. */
   script(begin: string, steps: readonly Step[]): Promise<void>;
+  /** The same without the beginning: in the transaction that is open. */
+  finish(steps: readonly Step[]): Promise<void>;
 }
 
 /** What a dialect gives to get a Driver. */
@@ -171,6 +173,10 @@ class Lease {
     return this.#guard(this.#connection.script(begin, steps), 'script');
   }
 
+  finish(steps: readonly Step[]): Promise<void> {
+    return this.#guard(this.#connection.finish(steps), 'script');
+  }
+
   async #guard<T>(work: Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
     const limits = { timeoutMs: this.#timeoutMs, signal: this.#engine.interruptible ? signal : undefined };
     try {
@@ -199,6 +205,8 @@ class TransactionSession implements Session {
   #ended = false;
   /** The first failed statement; the engines differ in what could follow it, so nothing may. */
   failure: { readonly error: unknown } | undefined;
+  /** What is to go with the commit. */
+  last: readonly Step[] = [];
 
   constructor(lease: Lease, signal: AbortSignal | undefined) {
     this.#lease = lease;
@@ -209,6 +217,12 @@ class TransactionSession implements Session {
     const result = this.#tail.then(() => this.#run(statement, params));
     this.#tail = result.catch(() => undefined);
     return result;
+  }
+
+  finish(steps: readonly Step[]): void {
+    if (this.#ended || this.last.length > 0)
+      throw new SqlFault('other', 'The steps that end a transaction came after its end');
+    this.last = steps;
   }
 
   /** No statement may follow; resolves when the last one is answered. */
@@ -279,7 +293,8 @@ class PooledDriver implements Driver {
         await this.#rollback(lease);
         throw error;
       }
-      await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
+      if (session.last.length > 0) await lease.finish(session.last);
+      else await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
       return value;
     });
   }

@@ -239,12 +239,20 @@ class MysqlConnection implements Connection {
    * What is too large for one request goes step by step.
    */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
-    const text = [begin, ...scriptText(steps, literal), 'COMMIT'].join(';\n');
+    await this.#run([begin], steps);
+  }
+
+  async finish(steps: readonly Step[]): Promise<void> {
+    await this.#run([], steps);
+  }
+
+  async #run(begin: readonly string[], steps: readonly Step[]): Promise<void> {
+    const text = [...begin, ...scriptText(steps, literal), 'COMMIT'].join(';\n');
     const isWhole = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
     try {
       if (isWhole) await this.#client.query(text);
       else {
-        await this.control(begin);
+        for (const statement of begin) await this.control(statement);
         for (const { statement, params } of steps) await this.run(statement.text, params);
         await this.control('COMMIT');
       }

@@ -118,9 +118,27 @@ class PostgresConnection implements Connection {
       return;
     }
     const [guard = '', ...texts] = scriptText(steps, literal);
-    try {
+    await this.#whole(async () => {
       await this.#client.query(`${begin};\n${guard}`);
       await this.#client.query([...texts, 'COMMIT'].join(';\n'));
+    });
+  }
+
+  /** A lone statement is prepared, which costs a round trip and saves the reading of a long text. */
+  async finish(steps: readonly Step[]): Promise<void> {
+    const [first, ...others] = steps;
+    await this.#whole(async () => {
+      if (first !== undefined && others.length === 0) {
+        await this.run(first.statement.text, first.params);
+        await this.control('COMMIT');
+      } else await this.#client.query([...scriptText(steps, literal), 'COMMIT'].join(';\n'));
+    });
+  }
+
+  /** Leaves no transaction open when `work` fails. */
+  async #whole(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
     } catch (error) {
       await this.#client.query('ROLLBACK').catch(() => {
         this.#usable = false;

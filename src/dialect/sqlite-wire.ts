@@ -24,7 +24,8 @@ export type Request =
   | {
       readonly id: number;
       readonly kind: 'script';
-      readonly begin: string;
+      /** Undefined: the transaction is open. */
+      readonly begin: string | undefined;
       readonly steps: readonly { readonly text: string; readonly params: readonly WireValue[] }[];
     };
 

@@ -56,7 +56,7 @@ function prepare(text: string): Prepared {
 
 function script({ begin, steps }: Extract<Request, { kind: 'script' }>): void {
   database ??= open();
-  database.exec(begin);
+  if (begin !== undefined) database.exec(begin);
   try {
     for (const { text, params } of steps) prepare(text).statement.run(...params);
     database.exec('COMMIT');

@@ -125,6 +125,14 @@ class SqliteConnection implements Connection {
   }
 
   async script(begin: string, steps: readonly Step[]): Promise<void> {
+    await this.#script(begin, steps);
+  }
+
+  async finish(steps: readonly Step[]): Promise<void> {
+    await this.#script(undefined, steps);
+  }
+
+  async #script(begin: string | undefined, steps: readonly Step[]): Promise<void> {
     const wire = steps.map(({ statement, params }) => ({ text: statement.text, params: params.map(toWire) }));
     await this.#ask((id) => ({ id, kind: 'script', begin, steps: wire }));
   }

@@ -5,7 +5,14 @@
 // answer is looked for in the database before anybody hears anything.
 
 import { randomBytes } from 'node:crypto';
-import { SqlFault, type Dialect, type Driver, type Session, type Step } from '../../dialect/dialect.ts';
+import {
+  SqlFault,
+  type Dialect,
+  type Driver,
+  type Session,
+  type SqlValue,
+  type Step,
+} from '../../dialect/dialect.ts';
 import type { KeyValue, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
@@ -136,6 +143,9 @@ export class BatchWriter {
           logger.warn('A commit that was not answered has been looked for', { found });
           if (found === 'there') return this.#seen(attempt);
           if (found === 'unknown') throw error;
+          // Nothing of it was kept: what it would be refused again for is told.
+          const known = new SqlFault(error.kind, error.message, { cause: error });
+          if (!attempt.isScript && !isTransient(known)) throw known;
           this.#contend();
         } else if (!isTransient(error)) throw error;
         if (clock.now() > deadline || closed.aborted) throw error;
@@ -202,17 +212,12 @@ export class BatchWriter {
     return { state, outcomes };
   }
 
-  #scriptOf(state: BatchState, { before, last, name }: Attempt): readonly Step[] {
+  #scriptOf(state: BatchState, attempt: Attempt): readonly Step[] {
     const statements = this.#statements;
-    const guard = [before, last.writer, last.batch, state.revision - before, name.writer, name.batch];
     const leases = state.assumedLeases;
-    const { withGuard } = statements;
-    const taken = withGuard && leases.length === 0 ? state.takeRows() : undefined;
-    if (taken !== undefined) {
-      const rows = paddedRows(taken.rows);
-      return [{ statement: withGuard![taken.as](rows.length), params: [...guard, ...rows.flat()] }];
-    }
-    const steps: Step[] = [{ statement: statements.guardMeta, params: guard }];
+    const whole = leases.length === 0 ? this.#withGuard(state, attempt) : undefined;
+    if (whole !== undefined) return [whole];
+    const steps: Step[] = [{ statement: statements.guardMeta, params: guardOf(state, attempt) }];
     if (leases.length > 0) {
       const ids = padded(leases);
       // A statement of its own: it must see what was committed when the guard had the lock.
@@ -220,6 +225,16 @@ export class BatchWriter {
     }
     steps.push(...state.take());
     return steps;
+  }
+
+  /** The guard and all rows in one statement, where the engine has one and they fit. */
+  #withGuard(state: BatchState, attempt: Attempt): Step | undefined {
+    const { withGuard } = this.#statements;
+    const taken = withGuard && state.takeRows();
+    if (taken === undefined) return undefined;
+    const rows = paddedRows(taken.rows);
+    const params = [...guardOf(state, attempt), ...rows.flat()];
+    return { statement: withGuard![taken.as](rows.length), params };
   }
 
   /** `changes` with the values before them, where somebody wants the events; as they are when those cannot be read. */
@@ -281,11 +296,19 @@ export class BatchWriter {
     const state = new BatchState({ reader, query, statements, can, revision: before, compactRevision });
     await state.prefetch(combine(jobs, wantsEvents()));
     const outcomes = await evaluate(jobs, state);
-    await state.flush();
     const name = this.#nameOf(batch, state.revision > before);
-    if (state.isTouched)
-      await session.query(statements.updateMeta, [state.revision, name.writer, name.batch]);
-    return attemptOf({ state, outcomes, before, last, name, isScript: false });
+    const attempt = attemptOf({ state, outcomes, before, last, name, isScript: false });
+    if (state.isTouched) session.finish(this.#stepsUnderLock(state, attempt));
+    return attempt;
+  }
+
+  /** The fewer round trips with the lock, the sooner the next gateway has it. */
+  #stepsUnderLock(state: BatchState, attempt: Attempt): readonly Step[] {
+    const { name } = attempt;
+    const whole = this.#withGuard(state, attempt);
+    if (whole !== undefined) return [whole];
+    const params = [state.revision, name.writer, name.batch];
+    return [...state.take(), { statement: this.#statements.updateMeta, params }];
   }
 
   #nameOf(batch: bigint, takesRevision: boolean): WriteName {
@@ -325,6 +348,11 @@ export class BatchWriter {
       await clock.sleep(backoff.next(), closed);
     }
   }
+}
+
+/** What the meta row must say, and what it says next. */
+function guardOf({ revision }: BatchState, { before, last, name }: Attempt): readonly SqlValue[] {
+  return [before, last.writer, last.batch, revision - before, name.writer, name.batch];
 }
 
 function attemptOf({

@@ -35,6 +35,7 @@ class FakeDatabase implements Driver {
         rows: [{ revision: 1n, compact_revision: 0n, writer: 0n, batch: 0n }],
         affected: 0,
       }),
+      finish: () => undefined,
     });
   }
 

@@ -288,7 +288,7 @@ export class BatchState {
     | { readonly as: 'puts' | 'changes'; readonly rows: readonly (readonly SqlValue[])[] }
     | undefined {
     const rows = this.#logRows;
-    if (rows.length > rowsWithGuardMax || this.#attachments.size > 0) return undefined;
+    if (rows.length === 0 || rows.length > rowsWithGuardMax || this.#attachments.size > 0) return undefined;
     const current = this.#currentRows;
     const deletes = this.#currentDeletes;
     this.#logRows = [];
