@@ -153,3 +153,35 @@ onEach('an end that fails undoes the transaction, and the next one works', async
   t.deepEqual(await stored(), before);
   await driver.script([guard(1n)]);
 });
+
+onEach('what a transaction begins with is read under its lock', async (t, { driver, stored }) => {
+  await driver.script([insert('a', 0n, Buffer.from('x')), insert('b', 7n)]);
+  const dialect = t.title.split(':')[0] as SqlEngine;
+  const lock = step(`SELECT n FROM items WHERE k = ? ${dialects[dialect].sql.forUpdate}`, keyA);
+  const read = step('SELECT k, n, v FROM items WHERE k IN (?, ?)', keyA, Buffer.from('none'));
+  const increment = () =>
+    driver.writeAfter([lock, read], async (session, [locked, found]) => {
+      t.deepEqual(found?.rows, [{ k: keyA, n: locked!.rows[0]!['n']!, v: Buffer.from('x') }]);
+      const n = locked!.rows[0]!['n'] as bigint;
+      session.finish([step('UPDATE items SET n = ? WHERE k = ?', n + 1n, keyA)]);
+    });
+  await Promise.all(Array.from({ length: 8 }, increment));
+  t.deepEqual(
+    (await stored()).map(([k, n]) => [String(k), n]),
+    [
+      ['a', 8n],
+      ['b', 7n],
+    ],
+  );
+});
+
+onEach('a beginning that fails leaves no transaction behind', async (t, { driver, stored }) => {
+  await driver.script([insert('a', 1n)]);
+  const bad = step('SELECT nothing FROM items WHERE k = ?', keyA);
+  for (const opening of [[bad], [step('SELECT n FROM items WHERE k = ?', keyA), bad]]) {
+    const failing = driver.writeAfter(opening, () => Promise.reject(new Error('Expected not to be called')));
+    t.is((await t.throwsAsync(failing, { instanceOf: SqlFault })).kind, 'other');
+  }
+  await driver.script([guard(1n), insert('b', 1n)]);
+  t.is((await stored()).length, 2);
+});

@@ -360,14 +360,14 @@ function losingAnswers(dialect: Dialect) {
   const lost = () => new SqlFault('disconnected', 'The connection was lost', { outcomeUnknown: true });
   const open: Dialect['open'] = (options) => {
     const driver = dialect.open(options);
-    const transaction: typeof driver.transaction = async (mode, body, signal) => {
-      const how = mode === 'write' ? fate.next : 'answered';
-      if (how === 'answered') return await driver.transaction(mode, body, signal);
+    const writeAfter: typeof driver.writeAfter = async (opening, body) => {
+      const how = fate.next;
+      if (how === 'answered') return await driver.writeAfter(opening, body);
       fate.next = 'answered';
       const discard = new Error('rolled back');
       try {
-        await driver.transaction(mode, async (session) => {
-          await body(session);
+        await driver.writeAfter(opening, async (session, opened) => {
+          await body(session, opened);
           if (how === 'rolled back') throw discard;
         });
       } catch (error) {
@@ -385,7 +385,8 @@ function losingAnswers(dialect: Dialect) {
       throw lost();
     };
     return Object.assign(Object.create(driver) as typeof driver, {
-      transaction,
+      transaction: driver.transaction.bind(driver),
+      writeAfter,
       script,
       query: driver.query.bind(driver),
       queryForWriter: driver.queryForWriter.bind(driver),

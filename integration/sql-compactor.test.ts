@@ -150,6 +150,7 @@ function flaky(driver: Driver): Driver {
     query: (...call) => driver.query(...call),
     queryForWriter: (...call) => driver.queryForWriter(...call),
     script: (steps) => driver.script(steps),
+    writeAfter: (...call) => driver.writeAfter(...call),
     close: () => driver.close(),
     async transaction(mode, body, signal) {
       count++;

@@ -1,7 +1,7 @@
 // What a gateway leaves behind for others when it fails half-way: no lock, no transaction, no long work under the lock.
 
 import test from 'ava';
-import type { Dialect, Driver } from '../src/dialect/dialect.ts';
+import type { Dialect, Driver, Session } from '../src/dialect/dialect.ts';
 import { ensureSchema } from '../src/store/sql/schema.ts';
 import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
@@ -212,22 +212,22 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
   let statements = 0;
   const open: Dialect['open'] = (options) => {
     const driver = dialect.open(options);
+    const counting = (session: Session): Session => ({
+      query: (one, params) => {
+        statements++;
+        return session.query(one, params);
+      },
+      finish: (steps) => {
+        statements += steps.length;
+        session.finish(steps);
+      },
+    });
     const transaction: Driver['transaction'] = (mode, body, signal) =>
-      driver.transaction(
-        mode,
-        (session) =>
-          body({
-            query: (one, params) => {
-              statements++;
-              return session.query(one, params);
-            },
-            finish: (steps) => {
-              statements += steps.length;
-              session.finish(steps);
-            },
-          }),
-        signal,
-      );
+      driver.transaction(mode, (session) => body(counting(session)), signal);
+    const writeAfter: Driver['writeAfter'] = (opening, body) => {
+      statements += opening.length;
+      return driver.writeAfter(opening, (session, opened) => body(counting(session), opened));
+    };
     const script: Driver['script'] = (steps) => {
       statements += steps.length;
       return driver.script(steps);
@@ -236,6 +236,7 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
       query: driver.query.bind(driver),
       queryForWriter: driver.queryForWriter.bind(driver),
       transaction,
+      writeAfter,
       script,
       close: driver.close.bind(driver),
     };

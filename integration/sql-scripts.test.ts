@@ -34,6 +34,7 @@ function watched(dialect: Dialect): { readonly dialect: Dialect; readonly script
       query: driver.query.bind(driver),
       queryForWriter: driver.queryForWriter.bind(driver),
       transaction: driver.transaction.bind(driver),
+      writeAfter: driver.writeAfter.bind(driver),
       script,
       close: driver.close.bind(driver),
     };

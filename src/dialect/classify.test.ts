@@ -2,7 +2,8 @@
 
 import test from 'ava';
 import type { SqlFaultKind } from './dialect.ts';
-import { isReading, messageOf, toFault } from './driver.ts';
+import { isReading } from './driver.ts';
+import { messageOf, toFault } from './faults.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { classifyPostgres } from './postgres-faults.ts';
 import { numberPlaceholders, Texts } from './postgres-texts.ts';

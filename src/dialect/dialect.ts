@@ -156,6 +156,14 @@ export interface Driver {
     signal?: AbortSignal,
   ): Promise<T>;
   /**
+   * A write transaction that begins with `opening`, in order, in one round trip with its beginning where the engine can; `body`
+   * gets the results.
+   */
+  writeAfter<T>(
+    opening: readonly Step[],
+    body: (session: Session, opened: readonly QueryResult[]) => Promise<T>,
+  ): Promise<T>;
+  /**
    * Runs `steps` in order in one write transaction and commits it, in one round trip where the engine can; the first step that
    * fails undoes all. Steps read nothing that the caller sees. `outcomeUnknown` is set when the commit may have happened.
    */

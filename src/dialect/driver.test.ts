@@ -24,6 +24,10 @@ function setUp() {
       if (server.fault !== undefined) throw server.fault;
     }
 
+    async begin(): Promise<readonly QueryResult[]> {
+      return [];
+    }
+
     async finish(): Promise<void> {
       if (server.fault !== undefined) throw server.fault;
     }

@@ -14,6 +14,8 @@ import {
   type Statement,
   type Step,
 } from './dialect.ts';
+import { toFault } from './faults.ts';
+import { Lease, TransactionSession } from './lent.ts';
 import { Pool, type Pooled } from './pool.ts';
 
 export type TransactionMode = 'read' | 'write';
@@ -25,7 +27,9 @@ export interface Connection extends Pooled {
   control(text: string): Promise<void>;
   /** `begin`, the steps in order, COMMIT, in as few round trips as can be. When it rejects, no transaction is left open. */
   script(begin: string, steps: readonly Step[]): Promise<void>;
-  /** The same without the beginning: in the transaction that is open. */
+  /** A statement that begins a transaction and the steps in order; gives their results. When it rejects, no transaction is left open. */
+  begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]>;
+  /** The steps in order and COMMIT, in the transaction that is open. When it rejects, none is left open. */
   finish(steps: readonly Step[]): Promise<void>;
 }
 
@@ -71,31 +75,6 @@ const renewEveryMs = 1_000;
 /** How long the client waits beyond the statement timeout, so that the server's own answer comes first. */
 const answerGraceMs = 1_000;
 
-/** Errors after which the server may have committed although the client saw a failure. */
-const uncertain: ReadonlySet<SqlFaultKind> = new Set(['disconnected', 'timeout', 'other']);
-
-type Doing = 'connect' | 'read' | 'write' | 'commit' | 'script';
-
-/** The classified form of any error; a SqlFault passes unchanged. */
-export function toFault(engine: Pick<Engine, 'classify'>, error: unknown, doing: Doing): SqlFault {
-  if (error instanceof SqlFault) return error;
-  const kind = engine.classify(error);
-  const outcomeUnknown =
-    doing === 'commit' || doing === 'script'
-      ? uncertain.has(kind)
-      : doing === 'write' && (kind === 'disconnected' || kind === 'timeout');
-  return new SqlFault(kind, messageOf(error), { cause: error, outcomeUnknown });
-}
-
-/** The text of an error. An AggregateError (every address refused) has none of its own. */
-export function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error.message !== '') return error.message;
-  if (error instanceof AggregateError && error.errors.length > 0)
-    return error.errors.map(messageOf).join('; ');
-  return 'code' in error ? String(error.code) : error.name;
-}
-
 const writing = /\b(?:insert|update|delete|replace|merge)\b/i;
 
 /** Whether a statement only reads. Decides its lane, and what its failure leaves unknown. */
@@ -109,143 +88,10 @@ export function createDriver(engine: Engine, options: DriverOptions): Driver {
   return new PooledDriver(engine, options);
 }
 
-interface Limits {
-  readonly timeoutMs: number;
+interface Begun {
+  readonly lease: Lease;
+  readonly mode: TransactionMode;
   readonly signal: AbortSignal | undefined;
-}
-
-/** `work`, or a rejection as soon as the signal or the time limit says so; `work` is then left alone. */
-function within<T>(work: Promise<T>, limits: Limits, onEarly: () => void): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const { signal, timeoutMs } = limits;
-    const leave = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    };
-    const early = (reason: unknown) => {
-      leave();
-      onEarly();
-      reject(reason);
-    };
-    const onAbort = () => early(signal?.reason);
-    const timer = setTimeout(() => early(new UnansweredError(timeoutMs)), timeoutMs);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(leave);
-  });
-}
-
-/** The server said nothing in time; classified as `timeout` for every engine. */
-class UnansweredError extends Error {
-  constructor(timeoutMs: number) {
-    super(`The database did not answer within ${timeoutMs} ms`);
-  }
-}
-
-/** A lent connection with its limits; remembers whether it may be used again. */
-class Lease {
-  state: 'reusable' | 'broken' = 'reusable';
-  readonly #engine: Engine;
-  readonly #connection: Connection;
-  readonly #timeoutMs: number;
-
-  constructor(engine: Engine, connection: Connection, timeoutMs: number) {
-    this.#engine = engine;
-    this.#connection = connection;
-    this.#timeoutMs = timeoutMs;
-  }
-
-  async run(
-    text: string,
-    params: readonly SqlValue[],
-    doing: Doing,
-    signal?: AbortSignal,
-  ): Promise<QueryResult> {
-    // While the connection was being lent; no event will tell of it any more.
-    signal?.throwIfAborted();
-    return await this.#guard(this.#connection.run(text, params), doing, signal);
-  }
-
-  control(text: string, doing: Doing): Promise<void> {
-    return this.#guard(this.#connection.control(text), doing);
-  }
-
-  script(begin: string, steps: readonly Step[]): Promise<void> {
-    return this.#guard(this.#connection.script(begin, steps), 'script');
-  }
-
-  finish(steps: readonly Step[]): Promise<void> {
-    return this.#guard(this.#connection.finish(steps), 'script');
-  }
-
-  async #guard<T>(work: Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
-    const limits = { timeoutMs: this.#timeoutMs, signal: this.#engine.interruptible ? signal : undefined };
-    try {
-      return await within(work, limits, () => {
-        this.state = 'broken';
-      });
-    } catch (error) {
-      if (signal?.aborted && error === signal.reason) throw error;
-      const fault =
-        error instanceof UnansweredError
-          ? new SqlFault('timeout', error.message, {
-              outcomeUnknown: doing !== 'read' && doing !== 'connect',
-            })
-          : toFault(this.#engine, error, doing);
-      if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
-      throw fault;
-    }
-  }
-}
-
-/** Statements of one transaction, one at a time in the order of the calls. */
-class TransactionSession implements Session {
-  readonly #lease: Lease;
-  readonly #signal: AbortSignal | undefined;
-  #tail: Promise<unknown> = Promise.resolve();
-  #ended = false;
-  /** The first failed statement; the engines differ in what could follow it, so nothing may. */
-  failure: { readonly error: unknown } | undefined;
-  /** What is to go with the commit. */
-  last: readonly Step[] = [];
-
-  constructor(lease: Lease, signal: AbortSignal | undefined) {
-    this.#lease = lease;
-    this.#signal = signal;
-  }
-
-  query(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
-    const result = this.#tail.then(() => this.#run(statement, params));
-    this.#tail = result.catch(() => undefined);
-    return result;
-  }
-
-  finish(steps: readonly Step[]): void {
-    if (this.#ended || this.last.length > 0)
-      throw new SqlFault('other', 'The steps that end a transaction came after its end');
-    this.last = steps;
-  }
-
-  /** No statement may follow; resolves when the last one is answered. */
-  async end(): Promise<void> {
-    this.#ended = true;
-    await this.#tail;
-  }
-
-  async #run(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
-    if (this.failure) throw this.failure.error;
-    if (this.#ended)
-      throw new SqlFault('other', `Statement ${statement.name} came after its transaction had ended`);
-    try {
-      this.#signal?.throwIfAborted();
-      // Inside a transaction nothing is committed, so a failure never leaves the outcome unknown.
-      const result = await this.#lease.run(statement.text, params, 'read', this.#signal);
-      this.#signal?.throwIfAborted();
-      return result;
-    } catch (error) {
-      this.failure = { error };
-      throw error;
-    }
-  }
 }
 
 class PooledDriver implements Driver {
@@ -281,22 +127,38 @@ class PooledDriver implements Driver {
   ): Promise<T> {
     return await this.#borrow(this.#pool(mode, 'transaction'), signal, async (lease) => {
       await lease.control(this.#engine.begin[mode], 'read');
-      const session = new TransactionSession(lease, signal);
-      let value: T;
-      try {
-        value = await body(session);
-        await session.end();
-        if (session.failure) throw session.failure.error;
-        signal?.throwIfAborted();
-      } catch (error) {
-        await session.end();
-        await this.#rollback(lease);
-        throw error;
-      }
-      if (session.last.length > 0) await lease.finish(session.last);
-      else await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
-      return value;
+      return await this.#toItsEnd({ lease, mode, signal }, body);
     });
+  }
+
+  async writeAfter<T>(
+    opening: readonly Step[],
+    body: (session: Session, opened: readonly QueryResult[]) => Promise<T>,
+  ): Promise<T> {
+    const mode = 'write';
+    return await this.#borrow(this.#pool(mode, 'transaction'), undefined, async (lease) => {
+      const opened = await lease.begin(this.#engine.begin[mode], opening);
+      return await this.#toItsEnd({ lease, mode, signal: undefined }, (session) => body(session, opened));
+    });
+  }
+
+  /** The rest of a transaction that has begun. */
+  async #toItsEnd<T>({ lease, mode, signal }: Begun, body: (session: Session) => Promise<T>): Promise<T> {
+    const session = new TransactionSession(lease, signal);
+    let value: T;
+    try {
+      value = await body(session);
+      await session.end();
+      if (session.failure) throw session.failure.error;
+      signal?.throwIfAborted();
+    } catch (error) {
+      await session.end();
+      await this.#rollback(lease);
+      throw error;
+    }
+    if (session.last.length > 0) await lease.finish(session.last);
+    else await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
+    return value;
   }
 
   async script(steps: readonly Step[]): Promise<void> {

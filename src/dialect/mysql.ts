@@ -14,14 +14,13 @@ import {
 } from './dialect.ts';
 import {
   createDriver,
-  messageOf,
   serverLanes,
-  toFault,
   writeLane,
   writePauseMaxMs,
   type Connection,
   type Engine,
 } from './driver.ts';
+import { messageOf, toFault } from './faults.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { scriptText } from './script-text.ts';
@@ -132,6 +131,17 @@ function toAffected(header: Header, text: string): number {
   return matched ? Number(matched[0]) : header.affectedRows;
 }
 
+/** What one request of several statements gives: of each its rows or a header, and the fields of rows. */
+type Several = readonly [
+  results: readonly (RawRow[] | Header)[],
+  fields: readonly (readonly Field[] | undefined)[] | undefined,
+];
+
+function rowsOf(result: RawRow[] | Header | undefined, fields: readonly Field[] | undefined): QueryResult {
+  if (!Array.isArray(result) || fields === undefined) return { rows: [], affected: 0 };
+  return { rows: convertRows(result, fields), affected: 0 };
+}
+
 // Connection
 
 const keepAliveDelayMs = 15_000;
@@ -239,23 +249,36 @@ class MysqlConnection implements Connection {
    * What is too large for one request goes step by step.
    */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
-    await this.#run([begin], steps);
+    await this.#run({ begin, end: 'COMMIT' }, steps);
+  }
+
+  async begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
+    return await this.#run({ begin: text }, steps);
   }
 
   async finish(steps: readonly Step[]): Promise<void> {
-    await this.#run([], steps);
+    await this.#run({ end: 'COMMIT' }, steps);
   }
 
-  async #run(begin: readonly string[], steps: readonly Step[]): Promise<void> {
-    const text = [...begin, ...scriptText(steps, literal), 'COMMIT'].join(';\n');
+  /** As one request, or step by step where that is too large. Leaves no transaction open when it fails. */
+  async #run(
+    { begin, end }: { readonly begin?: string; readonly end?: string },
+    steps: readonly Step[],
+  ): Promise<readonly QueryResult[]> {
+    const first = begin === undefined ? [] : [begin];
+    const text = [...first, ...scriptText(steps, literal), ...(end === undefined ? [] : [end])].join(';\n');
     const isWhole = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
     try {
-      if (isWhole) await this.#client.query(text);
-      else {
-        for (const statement of begin) await this.control(statement);
-        for (const { statement, params } of steps) await this.run(statement.text, params);
-        await this.control('COMMIT');
+      if (isWhole) {
+        const [results, fields] = (await this.#client.query(text)) as unknown as Several;
+        // Of a lone statement there is no list, but nobody asks for its rows.
+        return steps.map((_, index) => rowsOf(results[first.length + index], fields?.[first.length + index]));
       }
+      if (begin !== undefined) await this.control(begin);
+      const results: QueryResult[] = [];
+      for (const { statement, params } of steps) results.push(await this.run(statement.text, params));
+      if (end !== undefined) await this.control(end);
+      return results;
     } catch (error) {
       await this.#client.query('ROLLBACK').catch(() => {
         this.#usable = false;

@@ -30,7 +30,8 @@ export async function openClient(options: DriverOptions, use: ClientUse = {}): P
     ssl,
     application_name: address.parameters.application_name ?? 'switchyard',
     connectionTimeoutMillis: options.pool.connectTimeoutMs,
-    // Not in the package's types.
+    // These two are not in the package's types. What is asked goes out at once, whatever is still to be answered.
+    pipeline: true,
     connection: new RowConnection({ ssl, keepAlive: true, keepAliveInitialDelayMillis: keepAliveDelayMs }),
   } as pg.ClientConfig);
   // An idle connection that breaks is reported here; without a listener it would end the process.
@@ -43,7 +44,7 @@ export async function openClient(options: DriverOptions, use: ClientUse = {}): P
     const text = sessionSetup(address, { statementTimeoutMs, pauseMaxMs });
     await client.query({ text, query_timeout: options.pool.connectTimeoutMs } as pg.QueryConfig);
   } catch (error) {
-    closeClient(client);
+    void closeClient(client);
     throw error;
   }
   return client;
@@ -65,7 +66,9 @@ function sessionSetup(
     SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET jit = off; ${commit}`;
 }
 
-/** Ends a client at once, whatever it is doing. */
-export function closeClient(client: pg.Client): void {
-  client.end().catch(() => undefined);
+/** Ends a client at once, whatever it is doing; resolves when it has ended. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  // Else it would wait for the answers of a server that may give none.
+  Object.assign(client, { pipeline: false });
+  await client.end().catch(() => undefined);
 }

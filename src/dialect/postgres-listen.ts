@@ -56,6 +56,6 @@ async function listenOnce(
     if (!signal.aborted) await ended.promise;
   } finally {
     signal.removeEventListener('abort', end);
-    closeClient(client);
+    void closeClient(client);
   }
 }

@@ -1,7 +1,7 @@
 // PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
-import pg from 'pg';
+import type pg from 'pg';
 import {
   SqlFault,
   type Dialect,
@@ -13,17 +13,15 @@ import {
   type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
-import { scriptText } from './script-text.ts';
 import {
   createDriver,
-  messageOf,
   serverLanes,
-  toFault,
   writeLane,
   writePauseMaxMs,
   type Connection,
   type Engine,
 } from './driver.ts';
+import { messageOf, toFault } from './faults.ts';
 import { closeClient, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -50,10 +48,10 @@ const sql: DialectSql = {
   notify: `pg_notify('${channel}', '')`,
 };
 
-/** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
-function literal(value: Exclude<SqlValue, null>): string {
-  if (Buffer.isBuffer(value)) return `decode('${value.toString('hex')}', 'hex')`;
-  return typeof value === 'bigint' ? String(value) : pg.escapeLiteral(String(value));
+/** Waits for everything that is under way, one behind the other; then the first failure, if there is one, is told. */
+async function inOrder(work: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(work);
+  await Promise.all(work);
 }
 
 // Connection
@@ -92,10 +90,14 @@ class PostgresConnection implements Connection {
     try {
       return await queryRows(this.#client, { text: prepared.text, values: params, name });
     } catch (error) {
-      // The tables changed under a prepared statement, or somebody else's pooler lost it.
-      if (codeOf(error) === '0A000' || codeOf(error) === '26000') this.#usable = false;
+      this.#noteLost(error);
       throw error;
     }
+  }
+
+  /** The tables changed under a prepared statement, or somebody else's pooler lost it. */
+  #noteLost(error: unknown): void {
+    if (codeOf(error) === '0A000' || codeOf(error) === '26000') this.#usable = false;
   }
 
   async control(text: string): Promise<void> {
@@ -105,41 +107,46 @@ class PostgresConnection implements Connection {
     }
   }
 
-  /**
-   * One statement commits by itself. Of several the first goes ahead, the others as one text: the server's log has the whole
-   * text of what it refuses, and that is to be the guard, not the values.
-   */
+  /** One statement commits by itself. */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
-    const [first, ...others] = steps;
-    if (others.length === 0 && first !== undefined) {
-      const { affected, rows } = await this.run(first.statement.text, first.params);
+    const [guard, ...others] = steps;
+    if (others.length === 0 && guard !== undefined) {
+      const { affected, rows } = await this.#step(guard);
       if (affected === 0 && rows.length === 0)
-        throw new SqlFault('other', `Expected ${first.statement.name} to write, it did not`);
+        throw new SqlFault('other', `Expected ${guard.statement.name} to write, it did not`);
       return;
     }
-    const [guard = '', ...texts] = scriptText(steps, literal);
     await this.#whole(async () => {
-      await this.#client.query(`${begin};\n${guard}`);
-      await this.#client.query([...texts, 'COMMIT'].join(';\n'));
+      // The server's log has what it refuses: that is to be the guard, and not what follows it.
+      await inOrder([this.control(begin), ...(guard === undefined ? [] : [this.#step(guard)])]);
+      await inOrder([...others.map((step) => this.#step(step)), this.control('COMMIT')]);
     });
   }
 
-  /** A lone statement is prepared, which costs a round trip and saves the reading of a long text. */
-  async finish(steps: readonly Step[]): Promise<void> {
-    const [first, ...others] = steps;
-    await this.#whole(async () => {
-      if (first !== undefined && others.length === 0) {
-        await this.run(first.statement.text, first.params);
-        await this.control('COMMIT');
-      } else await this.#client.query([...scriptText(steps, literal), 'COMMIT'].join(';\n'));
+  async begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
+    return await this.#whole(async () => {
+      const began = this.control(text);
+      const results = steps.map((step) => this.#step(step));
+      await inOrder([began, ...results]);
+      return await Promise.all(results);
     });
+  }
+
+  async finish(steps: readonly Step[]): Promise<void> {
+    // After a step that has failed COMMIT rolls back.
+    await this.#whole(() => inOrder([...steps.map((step) => this.#step(step)), this.control('COMMIT')]));
+  }
+
+  #step({ statement, params }: Step): Promise<QueryResult> {
+    return this.run(statement.text, params);
   }
 
   /** Leaves no transaction open when `work` fails. */
-  async #whole(work: () => Promise<void>): Promise<void> {
+  async #whole<T>(work: () => Promise<T>): Promise<T> {
     try {
-      await work();
+      return await work();
     } catch (error) {
+      this.#noteLost(error);
       await this.#client.query('ROLLBACK').catch(() => {
         this.#usable = false;
       });
@@ -154,7 +161,7 @@ class PostgresConnection implements Connection {
   async close(): Promise<void> {
     this.#usable = false;
     if (this.#processId !== undefined) this.#shared.processIds.delete(this.#processId);
-    await this.#client.end().catch(() => undefined);
+    await closeClient(this.#client);
   }
 }
 
@@ -190,7 +197,7 @@ const quote = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
 async function createDatabase(options: DriverOptions): Promise<void> {
   try {
-    closeClient(await openClient(options));
+    void closeClient(await openClient(options));
     return;
   } catch (error) {
     if (codeOf(error) !== '3D000') throw toFault({ classify: classifyPostgres }, error, 'connect');
@@ -202,7 +209,7 @@ async function createDatabase(options: DriverOptions): Promise<void> {
       await client.query('SET statement_timeout = 0');
       await client.query(`CREATE DATABASE ${quote(database)}`);
     } finally {
-      closeClient(client);
+      void closeClient(client);
     }
   } catch (error) {
     // Another process created it meanwhile: 42P04, or 23505 when both were at it in the same instant.

@@ -1,4 +1,4 @@
-// Steps as plain statements, for engines that take a whole script as one text. Used by postgres.ts and mysql.ts.
+// Steps as plain statements, for an engine that takes a whole script as one text. Used by mysql.ts.
 
 import type { SqlValue, Step } from './dialect.ts';
 

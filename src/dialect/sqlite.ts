@@ -128,6 +128,17 @@ class SqliteConnection implements Connection {
     await this.#script(begin, steps);
   }
 
+  /** The thread takes one message after the other. */
+  async begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
+    const began = this.control(text);
+    const results = Promise.all(steps.map(({ statement, params }) => this.run(statement.text, params)));
+    const [beginning, reading] = await Promise.allSettled([began, results]);
+    if (beginning.status === 'rejected') throw beginning.reason;
+    if (reading.status === 'fulfilled') return reading.value;
+    await this.control('ROLLBACK');
+    throw reading.reason;
+  }
+
   async finish(steps: readonly Step[]): Promise<void> {
     await this.#script(undefined, steps);
   }

@@ -22,6 +22,7 @@ import { isTransient } from './faults.ts';
 import { combine, evaluate, type Job, type Outcome } from './job.ts';
 import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
 import { isSame, metaStateOf, type MetaState, type WriteName } from './meta-state.ts';
+import { openingOf, readAhead } from './opening.ts';
 import { BatchState, type Change } from './state.ts';
 import {
   padded,
@@ -77,6 +78,13 @@ interface Attempt extends Written {
   readonly name: WriteName;
   /** Nobody was held off while it was evaluated. */
   readonly isScript: boolean;
+}
+
+/** A transaction that holds the lock of the meta row. */
+interface Locked {
+  readonly session: Session;
+  readonly query: Query;
+  readonly meta: ReturnType<typeof metaStateOf>;
 }
 
 /** Filled before the commit is sent. */
@@ -257,9 +265,14 @@ export class BatchWriter {
   }
 
   async #underLock(jobs: readonly Job<unknown>[], batch: bigint, sent: Sent): Promise<Written> {
-    const { driver } = this.#options;
-    const attempt = await driver.transaction('write', async (session) => {
-      sent.attempt = await this.#apply(session, jobs, batch);
+    const { driver, dialect, wantsEvents } = this.#options;
+    const statements = this.#statements;
+    const needs = combine(jobs, wantsEvents());
+    const reads = await openingOf(needs, { statements, can: dialect.can });
+    const lock: Step = { statement: statements.lockMeta, params: [] };
+    const attempt = await driver.writeAfter([lock, ...reads], async (session, [locked, ...found]) => {
+      const query = readAhead(reads, found, queryOf(session));
+      sent.attempt = await this.#apply({ session, query, meta: metaStateOf(locked!) }, jobs, batch);
       return sent.attempt;
     });
     return this.#seen(attempt);
@@ -283,14 +296,16 @@ export class BatchWriter {
     return attempt;
   }
 
-  async #apply(session: Session, jobs: readonly Job<unknown>[], batch: bigint): Promise<Attempt> {
+  async #apply(
+    { session, query, meta }: Locked,
+    jobs: readonly Job<unknown>[],
+    batch: bigint,
+  ): Promise<Attempt> {
     const statements = this.#statements;
     const { dialect, wantsEvents } = this.#options;
-    const found = await session.query(statements.lockMeta, []);
-    const { revision: before, compactRevision, last } = metaStateOf(found);
+    const { revision: before, compactRevision, last } = meta;
     // Before this batch can be seen by whatever reads on.
-    this.#compare({ revision: before, last });
-    const query = queryOf(session);
+    this.#compare(meta);
     const reader = new TableReader({ query, statements });
     const { can } = dialect;
     const state = new BatchState({ reader, query, statements, can, revision: before, compactRevision });

@@ -2,7 +2,7 @@
 // integration/sql-committer.test.ts.
 
 import test from 'ava';
-import { SqlFault, type Driver, type Session } from '../../dialect/dialect.ts';
+import { SqlFault, type Driver, type QueryResult, type Session, type Step } from '../../dialect/dialect.ts';
 import { sqlite } from '../../dialect/sqlite.ts';
 import { silentLogger } from '../../lib/log.ts';
 import { createCommitter } from './committer.ts';
@@ -27,16 +27,22 @@ class FakeDatabase implements Driver {
   }
 
   async transaction<T>(_mode: 'read' | 'write', body: (session: Session) => Promise<T>): Promise<T> {
+    return await this.writeAfter([], body);
+  }
+
+  async writeAfter<T>(
+    opening: readonly Step[],
+    body: (session: Session, opened: readonly QueryResult[]) => Promise<T>,
+  ): Promise<T> {
     this.transactions++;
     await this.gate();
     if (this.fault !== undefined) throw this.fault;
-    return await body({
-      query: async () => ({
-        rows: [{ revision: 1n, compact_revision: 0n, writer: 0n, batch: 0n }],
-        affected: 0,
-      }),
-      finish: () => undefined,
-    });
+    const found = { rows: [{ revision: 1n, compact_revision: 0n, writer: 0n, batch: 0n }], affected: 0 };
+    const session = { query: async () => found, finish: () => undefined };
+    return await body(
+      session,
+      opening.map(() => found),
+    );
   }
 
   async script() {}

@@ -1,0 +1,156 @@
+// A connection while it is lent: its time limit, what its failures mean, whether it may be used again; and the statements of
+// one transaction over it. Used by driver.ts.
+
+import {
+  SqlFault,
+  type QueryResult,
+  type Session,
+  type SqlValue,
+  type Statement,
+  type Step,
+} from './dialect.ts';
+import type { Connection, Engine } from './driver.ts';
+import { toFault, type Doing } from './faults.ts';
+
+interface Limits {
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** `work`, or a rejection as soon as the signal or the time limit says so; `work` is then left alone. */
+function within<T>(work: Promise<T>, limits: Limits, onEarly: () => void): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const { signal, timeoutMs } = limits;
+    const leave = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    };
+    const early = (reason: unknown) => {
+      leave();
+      onEarly();
+      reject(reason);
+    };
+    const onAbort = () => early(signal?.reason);
+    const timer = setTimeout(() => early(new UnansweredError(timeoutMs)), timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(leave);
+  });
+}
+
+/** The server said nothing in time; classified as `timeout` for every engine. */
+class UnansweredError extends Error {
+  constructor(timeoutMs: number) {
+    super(`The database did not answer within ${timeoutMs} ms`);
+  }
+}
+
+/** A lent connection with its limits; remembers whether it may be used again. */
+export class Lease {
+  state: 'reusable' | 'broken' = 'reusable';
+  readonly #engine: Engine;
+  readonly #connection: Connection;
+  readonly #timeoutMs: number;
+
+  constructor(engine: Engine, connection: Connection, timeoutMs: number) {
+    this.#engine = engine;
+    this.#connection = connection;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async run(
+    text: string,
+    params: readonly SqlValue[],
+    doing: Doing,
+    signal?: AbortSignal,
+  ): Promise<QueryResult> {
+    // While the connection was being lent; no event will tell of it any more.
+    signal?.throwIfAborted();
+    return await this.#guard(this.#connection.run(text, params), doing, signal);
+  }
+
+  control(text: string, doing: Doing): Promise<void> {
+    return this.#guard(this.#connection.control(text), doing);
+  }
+
+  script(begin: string, steps: readonly Step[]): Promise<void> {
+    return this.#guard(this.#connection.script(begin, steps), 'script');
+  }
+
+  begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
+    return this.#guard(this.#connection.begin(text, steps), 'read');
+  }
+
+  finish(steps: readonly Step[]): Promise<void> {
+    return this.#guard(this.#connection.finish(steps), 'script');
+  }
+
+  async #guard<T>(work: Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
+    const limits = { timeoutMs: this.#timeoutMs, signal: this.#engine.interruptible ? signal : undefined };
+    try {
+      return await within(work, limits, () => {
+        this.state = 'broken';
+      });
+    } catch (error) {
+      if (signal?.aborted && error === signal.reason) throw error;
+      const fault =
+        error instanceof UnansweredError
+          ? new SqlFault('timeout', error.message, {
+              outcomeUnknown: doing !== 'read' && doing !== 'connect',
+            })
+          : toFault(this.#engine, error, doing);
+      if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
+      throw fault;
+    }
+  }
+}
+
+/** Statements of one transaction, one at a time in the order of the calls. */
+export class TransactionSession implements Session {
+  readonly #lease: Lease;
+  readonly #signal: AbortSignal | undefined;
+  #tail: Promise<unknown> = Promise.resolve();
+  #ended = false;
+  /** The first failed statement; the engines differ in what could follow it, so nothing may. */
+  failure: { readonly error: unknown } | undefined;
+  /** What is to go with the commit. */
+  last: readonly Step[] = [];
+
+  constructor(lease: Lease, signal: AbortSignal | undefined) {
+    this.#lease = lease;
+    this.#signal = signal;
+  }
+
+  query(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
+    const result = this.#tail.then(() => this.#run(statement, params));
+    this.#tail = result.catch(() => undefined);
+    return result;
+  }
+
+  finish(steps: readonly Step[]): void {
+    if (this.#ended || this.last.length > 0)
+      throw new SqlFault('other', 'The steps that end a transaction came after its end');
+    this.last = steps;
+  }
+
+  /** No statement may follow; resolves when the last one is answered. */
+  async end(): Promise<void> {
+    this.#ended = true;
+    await this.#tail;
+  }
+
+  async #run(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
+    if (this.failure) throw this.failure.error;
+    if (this.#ended)
+      throw new SqlFault('other', `Statement ${statement.name} came after its transaction had ended`);
+    try {
+      this.#signal?.throwIfAborted();
+      // Inside a transaction nothing is committed, so a failure never leaves the outcome unknown.
+      const result = await this.#lease.run(statement.text, params, 'read', this.#signal);
+      this.#signal?.throwIfAborted();
+      return result;
+    } catch (error) {
+      this.failure = { error };
+      throw error;
+    }
+  }
+}
