@@ -119,4 +119,14 @@ else {
     t.log(String(churn.tally));
     t.deepEqual([...churn.tally.failures], []);
   });
+
+  test.serial('compactors of both kube-apiservers: each store is compacted once at each point', async (t) => {
+    t.timeout(180_000);
+    const lines = () =>
+      cluster().gateways.flatMap((gateway) => gateway.logs().match(/"store compacted".*/gu) ?? []);
+    const stores = () => new Set(lines().map((line) => /"store":"([^"]*)"/u.exec(line)?.[1]));
+    await until(() => stores().size === 3, { what: 'three stores compacted', deadlineMs: 150_000 });
+    t.is(new Set(lines()).size, lines().length, lines().join('\n'));
+    t.log(`${lines().length} compactions: ${[...stores()].join(', ')}`);
+  });
 }
