@@ -5,6 +5,7 @@ import { txnKeysOf } from '../etcd/codec/keys.ts';
 import { encodeTxnRequest } from '../etcd/codec/txn.ts';
 import { keyRange, prefixRange } from '../etcd/range.ts';
 import type { TxnRequest } from '../etcd/types.ts';
+import { systemClock } from '../lib/clock.ts';
 import type { Store } from '../store/store.ts';
 import { putOp, readKey, readOp, writtenAt } from './requests.ts';
 import { FakeStore, testRouter, topologyOf, until } from './router-fakes.ts';
@@ -345,6 +346,25 @@ test('a txn goes to the store of all its keys, or is refused with their names', 
     'switchyard: the transaction spans stores: /registry/pods/ns/one is in default, ' +
       '/registry/shop.example.com/orders/ns/one in shop',
   );
+  await router.close();
+});
+
+test('a gateway that has started without its default store says so at once, and serves when it is there', async (t) => {
+  const [first, shop] = [new FakeStore('default'), new FakeStore('shop')];
+  first.put(ordersRecord, '{"store":"shop"}');
+  first.down = true;
+  let aheadMs = 0;
+  const clock = { ...systemClock, now: () => systemClock.now() + aheadMs };
+  const { router } = testRouter(topologyOf([byGroup('shop')]), [first, shop], clock);
+  const early = at(router, orders);
+  aheadMs = 6_000;
+  t.like(await t.throwsAsync(at(router, orders)), {
+    reason: 'timeout',
+    message: 'switchyard: the default store has not told yet where types live',
+  });
+  first.down = false;
+  t.is((await early).name, 'shop');
+  t.is((await at(router, orders)).name, 'shop');
   await router.close();
 });
 

@@ -9,22 +9,13 @@ import type { Event, KeyValue, Revision } from '../etcd/types.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import type { Store } from '../store/store.ts';
 import { Kinds } from './kinds.ts';
+import { Mismatches, type PlacementMismatch, type Wish } from './mismatches.ts';
 import { Placer, type PlacerOptions } from './placing.ts';
 import { parseRecord, recordKey, recordRoot, recordsRange, type PlacementRecord } from './records.ts';
 import { readKey, readOf, unavailable } from './requests.ts';
-import { matchRule, needsNames, typeOf, type Rule } from './rules.ts';
+import { matchRule, needsNames, typeOf } from './rules.ts';
 import { tail } from './tail.ts';
 import { defaultStoreName, type Topology } from './topology.ts';
-
-/** A type that lives elsewhere than the topology wishes. */
-export interface PlacementMismatch {
-  /** Root of its keys below the key prefix: `events`, `data.example.com/largedata`. */
-  readonly root: string;
-  /** What its placement record names. */
-  readonly recorded: string;
-  /** The store that the topology names. */
-  readonly wished: string;
-}
 
 /** A type whose placement record names a store that is not in the topology, or names none that can be read. */
 export interface UnservedType {
@@ -54,12 +45,6 @@ interface Resolved {
   readonly isPlaced: boolean;
 }
 
-/** What the topology wishes; `isSure`: false where the type has no definition, so that nobody knows what it is called. */
-interface Wish {
-  readonly rule: Rule | undefined;
-  readonly isSure: boolean;
-}
-
 /** The placement of every type. `follow` must run. */
 export class Placements {
   readonly #options: PlacementsOptions;
@@ -68,11 +53,11 @@ export class Placements {
   readonly #records = new Map<string, KnownRecord>();
   readonly #routes = new Map<string, Store>();
   readonly #underWay = new Map<string, Promise<Resolved>>();
-  readonly #mismatches = new Map<string, PlacementMismatch>();
-  /** By root, the store that the log has named as missing. */
-  readonly #unservedTold = new Map<string, string>();
+  readonly #mismatches: Mismatches;
   readonly #loaded = Promise.withResolvers<void>();
   #isLoaded = false;
+  /** By the clock; who comes later does not wait for the first list. */
+  #loadedBy = Number.POSITIVE_INFINITY;
   readonly #closed = new AbortController();
   /** First segments of the types that rules may name. */
   readonly #named: ReadonlySet<string>;
@@ -91,6 +76,13 @@ export class Placements {
       logger,
       onChange: (root) => this.#onDefinition(root),
     });
+    this.#mismatches = new Mismatches({
+      logger,
+      records: this.#records,
+      nameOf: (record) => this.#nameOf(record),
+      isOpen: (record) => this.#openStoreOf(record) !== undefined,
+      wish: (root) => this.#wish(root, this.#closed.signal),
+    });
     this.#named = new Set(
       topology.rules.map(({ match }) => (match.type === 'prefix' ? match.root : match.group)),
     );
@@ -103,6 +95,7 @@ export class Placements {
   start(): void {
     const { defaultStore: store, clock, logger } = this.#options;
     const { signal } = this.#closed;
+    this.#loadedBy = clock.now() + resolveTimeoutMs;
     const records = tail(
       {
         store,
@@ -131,7 +124,7 @@ export class Placements {
   }
 
   mismatches(): readonly PlacementMismatch[] {
-    return [...this.#mismatches.values()].toSorted((a, b) => (a.root < b.root ? -1 : 1));
+    return this.#mismatches.all();
   }
 
   /** Types whose requests all fail, because their store is not open here. */
@@ -146,8 +139,10 @@ export class Placements {
   async elsewhere(
     signal: AbortSignal,
   ): Promise<readonly { readonly root: string; readonly store: string }[]> {
-    if (!this.#isLoaded) await this.#bounded(() => this.#loaded.promise, signal);
-    if (this.#named.size > 0) await this.#bounded(() => this.#readRecords(signal), signal);
+    await this.#bounded(
+      () => (this.#named.size > 0 ? this.#readRecords(signal) : this.#loaded.promise),
+      signal,
+    );
     return [...this.#records.values()].flatMap((record) => {
       const store = this.#nameOf(record) ?? record.store ?? 'unknown';
       return store === defaultStoreName ? [] : [{ root: record.root, store }];
@@ -217,6 +212,7 @@ export class Placements {
   }
 
   async #readRecords(signal: AbortSignal): Promise<void> {
+    await this.#loaded.promise;
     const { kvs } = await this.#options.defaultStore.range(readOf(recordsRange), signal);
     for (const kv of kvs) this.#learn({ ...parseRecord(kv), late: true });
   }
@@ -283,7 +279,7 @@ export class Placements {
     for (const kv of kvs) this.#learn({ ...parseRecord(kv), late });
     this.#isLoaded = true;
     this.#loaded.resolve();
-    void this.#assessAll();
+    void this.#mismatches.assessAll();
   }
 
   #onEvents(events: readonly Event[]): void {
@@ -291,7 +287,7 @@ export class Placements {
       const root = recordRoot(kv.key);
       if (type === 'put') this.#learn({ ...parseRecord(kv), late: true });
       else if ((this.#records.get(root)?.modRevision ?? 0n) < kv.modRevision) this.#forget(root);
-      void this.#assess(root);
+      void this.#mismatches.assess(root);
     }
   }
 
@@ -320,68 +316,15 @@ export class Placements {
   }
 
   #onDefinition(root: string | undefined): void {
-    if (root === undefined) void this.#assessAll();
-    else if (this.#records.has(root)) void this.#assess(root);
-  }
-
-  // Mismatches of record and wish
-
-  async #assessAll(): Promise<void> {
-    for (const root of new Set([...this.#records.keys(), ...this.#mismatches.keys()]))
-      await this.#assess(root);
-  }
-
-  /** Compares a record with the wish, and logs when the outcome is another than before. */
-  async #assess(root: string): Promise<void> {
-    const { logger } = this.#options;
-    const record = this.#records.get(root);
-    const unserved = record !== undefined && this.#openStoreOf(record) === undefined;
-    this.#tellUnserved(root, unserved ? (record.store ?? 'unreadable') : undefined);
-    const recorded = record && (this.#nameOf(record) ?? record.store ?? 'unreadable');
-    let wished: string;
-    try {
-      const { rule, isSure } = await this.#wish(root, this.#closed.signal);
-      if (rule === undefined && !isSure) return;
-      wished = rule?.store ?? defaultStoreName;
-    } catch (error) {
-      // The list after the next reconnection assesses all types again.
-      logger.debug('placement not compared with the topology', { type: root, error });
-      return;
-    }
-    if (this.#records.get(root) !== record) return;
-    const before = this.#mismatches.get(root);
-    if (recorded === undefined || recorded === wished) {
-      if (this.#mismatches.delete(root)) logger.info('type lives where the topology wishes', { type: root });
-      return;
-    }
-    this.#mismatches.set(root, { root, recorded, wished });
-    if (!unserved && (before?.recorded !== recorded || before.wished !== wished))
-      logger.warn('type lives elsewhere than the topology wishes and stays there', {
-        type: root,
-        recorded,
-        wished,
-      });
-  }
-
-  /** Logs when that changes: `store` is the one that is not in the topology. */
-  #tellUnserved(root: string, store: string | undefined): void {
-    const before = this.#unservedTold.get(root);
-    if (before === store) return;
-    if (store === undefined) {
-      this.#unservedTold.delete(root);
-      this.#options.logger.info('type is served again', { type: root });
-      return;
-    }
-    this.#unservedTold.set(root, store);
-    this.#options.logger.error('the store of a type is not in the topology; its requests fail', {
-      type: root,
-      store,
-    });
+    if (root === undefined) void this.#mismatches.assessAll();
+    else if (this.#records.has(root)) void this.#mismatches.assess(root);
   }
 
   /** The outcome of `work`, for as long as the caller waits and the bound allows. */
   async #bounded<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
+    if (!this.#isLoaded && this.#options.clock.now() > this.#loadedBy)
+      throw unavailable('the default store has not told yet where types live');
     const waiting = linkedAbort(signal);
     const ended = Promise.withResolvers<never>();
     waiting.signal.addEventListener('abort', () =>

@@ -10,10 +10,12 @@ import type { Logger } from '../lib/log.ts';
 import type { Store } from '../store/store.ts';
 import { createClassifier, showRange, type Classifier } from './classify.ts';
 import { Compaction } from './compaction.ts';
-import { Placements, type PlacementMismatch, type UnservedType } from './placement.ts';
+import type { PlacementMismatch } from './mismatches.ts';
+import { Placements, type UnservedType } from './placement.ts';
 import type { Topology } from './topology.ts';
 
-export type { PlacementMismatch, UnservedType } from './placement.ts';
+export type { PlacementMismatch } from './mismatches.ts';
+export type { UnservedType } from './placement.ts';
 
 export interface Router {
   /** The store that holds every key of the range. @throws EtcdError crossStore naming the stores; timeout when that cannot be known now. */
