@@ -7,8 +7,6 @@ import { proxyOf } from './site.ts';
 
 /** Between two cuts. */
 const cutMs = 150;
-/** The longest request that is nothing but a COMMIT. */
-const commitBytesMax = 32;
 
 /** Where a connection ends, seen from a request. */
 interface Place {
@@ -33,12 +31,10 @@ const begins = Buffer.from('BEGIN');
 
 /** Requests to a database, recognised in the piece that has them. */
 export const requests = {
-  /** One that brings values. Where it commits, too, depends on the engine and on the way of the batch. */
+  /** One that brings values, and commits them. */
   'a write': (piece: Buffer) => marks.some((mark) => piece.includes(mark)),
   /** The first round trip of a batch that has a second one. */
   'a guard': (piece: Buffer) => piece.includes(begins) && piece.includes(updatesMeta),
-  /** Alone, at the end of a transaction of several round trips. */
-  'a COMMIT': (piece: Buffer) => piece.length <= commitBytesMax && piece.includes('COMMIT'),
 } satisfies Record<string, (piece: Buffer) => boolean>;
 
 /** Ends connections at `places` of a request, in turn; counts how often it did. */
@@ -101,7 +97,6 @@ const around = (request: keyof typeof requests, options: Pick<Fault, 'engines' |
 
 export const cutFaults: readonly Fault[] = [
   ...places.map(atWrite),
-  around('a COMMIT', { engines: serverEngines }),
   // Where several gateways write, batches are mostly under the lock.
   around('a guard', { engines: ['postgres'], site: { gateways: 1 } }),
 ];

@@ -1,6 +1,7 @@
 // PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
+import type { Duplex } from 'node:stream';
 import type pg from 'pg';
 import {
   SqlFault,
@@ -48,10 +49,9 @@ const sql: DialectSql = {
   notify: `pg_notify('${channel}', '')`,
 };
 
-/** Waits for everything that is under way, one behind the other; then the first failure, if there is one, is told. */
-async function inOrder(work: readonly Promise<unknown>[]): Promise<void> {
-  await Promise.allSettled(work);
-  await Promise.all(work);
+/** What the package's client has beside what its types say. */
+interface Inside {
+  readonly connection: { readonly stream: Duplex };
 }
 
 // Connection
@@ -118,23 +118,41 @@ class PostgresConnection implements Connection {
     }
     await this.#whole(async () => {
       // The server's log has what it refuses: that is to be the guard, and not what follows it.
-      await inOrder([this.control(begin), ...(guard === undefined ? [] : [this.#step(guard)])]);
-      await inOrder([...others.map((step) => this.#step(step)), this.control('COMMIT')]);
+      await this.#inOrder(() => [this.control(begin), ...(guard === undefined ? [] : [this.#step(guard)])]);
+      await this.#inOrder(() => [...others.map((step) => this.#step(step)), this.control('COMMIT')]);
     });
   }
 
   async begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
     return await this.#whole(async () => {
-      const began = this.control(text);
-      const results = steps.map((step) => this.#step(step));
-      await inOrder([began, ...results]);
+      let results: readonly Promise<QueryResult>[] = [];
+      await this.#inOrder(() => {
+        const began = this.control(text);
+        results = steps.map((step) => this.#step(step));
+        return [began, ...results];
+      });
       return await Promise.all(results);
     });
   }
 
   async finish(steps: readonly Step[]): Promise<void> {
     // After a step that has failed COMMIT rolls back.
-    await this.#whole(() => inOrder([...steps.map((step) => this.#step(step)), this.control('COMMIT')]));
+    await this.#whole(() =>
+      this.#inOrder(() => [...steps.map((step) => this.#step(step)), this.control('COMMIT')]),
+    );
+  }
+
+  /**
+   * Sends in one piece what `ask` asks, waits for all answers, which come in the same order, and tells the first failure, if
+   * there is one.
+   */
+  async #inOrder(ask: () => readonly Promise<unknown>[]): Promise<void> {
+    const { stream } = (this.#client as unknown as Inside).connection;
+    stream.cork();
+    const work = ask();
+    stream.uncork();
+    await Promise.allSettled(work);
+    await Promise.all(work);
   }
 
   #step({ statement, params }: Step): Promise<QueryResult> {
