@@ -5,6 +5,7 @@
 
 import test, { type ExecutionContext } from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { registerCache } from './cluster/cache.ts';
 import { Churn } from './cluster/churn.ts';
 import { assertPlaced, newNamespace } from './cluster/cluster.ts';
 import { establishResources } from './cluster/definitions.ts';
@@ -52,6 +53,7 @@ async function endInTurn(
     // grpc-go tries again after one second, and then after longer and longer.
     await until(async () => (await connectionsOf(gateway)) >= connections, {
       what: `${connections} connections to the gateway that is back`,
+      deadlineMs: 60_000,
     });
     await until(() => churn.writes >= before + 2 * writesMin, { what: 'writes with both gateways' });
     await sleep(Math.max(0, next - performance.now()));
@@ -88,6 +90,9 @@ else {
     for (const gateway of cluster().gateways)
       t.true((await connectionsOf(gateway)) >= cluster().planes.length, gateway.metricsUrl);
   });
+
+  // Written through one gateway, and read from a cache that watches and asks for progress through another.
+  registerCache(test, cluster);
 
   test.serial('gateways killed in turn: nothing is lost, and everybody goes on', async (t) => {
     t.timeout(180_000 + endsCount * periodMs * 2);
