@@ -75,7 +75,7 @@ export async function databaseOf(engine: SqlEngine, cacheMiB?: number): Promise<
     const file = await testDatabase('sqlite');
     return file === undefined ? undefined : { ...file, pids: [] };
   }
-  const server = await privateDatabaseServer(engine, cacheMiB);
+  const server = await privateDatabaseServer(engine, cacheMiB === undefined ? {} : { cacheMiB });
   if (server === undefined) return undefined;
   const url = new URL(server.url);
   url.pathname = '/bench';

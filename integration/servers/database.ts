@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Engine } from './engine.ts';
+import type { Engine, PrivateServerOptions } from './engine.ts';
 import { startMsMax } from './engine.ts';
 import { guardContainer, tempFolder } from './guard.ts';
 import { mysql } from './mysql.ts';
@@ -48,11 +48,11 @@ export const noServer = 'none';
 const startsMax = 3;
 
 /** Starts a private server. @throws Unavailable when the machine has none and none can be installed */
-export async function startServer(engine: Engine, cacheMiB?: number): Promise<DatabaseServer> {
+export async function startServer(engine: Engine, options: PrivateServerOptions = {}): Promise<DatabaseServer> {
   const refused = engine.findPrograms() === undefined && canInstall() ? await tryInstall(engine) : undefined;
   const programs = engine.findPrograms();
-  if (programs !== undefined) return startProcess(engine, programs, cacheMiB);
-  if (cacheMiB === undefined && (await containersRun())) return await startContainer(engine);
+  if (programs !== undefined) return startProcess(engine, programs, options);
+  if (Object.keys(options).length === 0 && (await containersRun())) return await startContainer(engine);
   throw new Unavailable(
     `Expected ${engine.name} programs on PATH, a Debian with root rights to install ${engine.packages.join(' ')}, ` +
       `a running container engine or an address in ${engine.variable}, got none of them` +
@@ -70,11 +70,15 @@ async function tryInstall(engine: Engine): Promise<string | undefined> {
   }
 }
 
-async function startProcess(engine: Engine, programs: string, cacheMiB?: number): Promise<DatabaseServer> {
+async function startProcess(
+  engine: Engine,
+  programs: string,
+  options: PrivateServerOptions,
+): Promise<DatabaseServer> {
   for (let attempt = 1; ; attempt += 1) {
     const folder = tempFolder(engine.name);
     const port = await freePort();
-    const server = await engine.prepare({ programs, folder, port, cacheMiB });
+    const server = await engine.prepare({ programs, folder, port, ...options });
     const dispose = async () => {
       await server.stop();
       rmSync(folder, { recursive: true, force: true });
@@ -202,11 +206,11 @@ function sqliteDatabase(): TestDatabase {
   };
 }
 
-/** A private database server that a test may stop, kill and start again; undefined → a skip was announced. `cacheMiB`: see Engine. */
+/** A private database server that a test may stop, kill and start again; undefined → a skip was announced. */
 export async function privateDatabaseServer(
   engine: 'postgres' | 'mysql',
-  cacheMiB?: number,
+  options: PrivateServerOptions = {},
 ): Promise<DatabaseServer | undefined> {
   if (process.env[engines[engine].variable] === noServer) return undefined;
-  return skipped(() => startServer(engines[engine], cacheMiB));
+  return skipped(() => startServer(engines[engine], options));
 }

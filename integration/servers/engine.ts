@@ -9,6 +9,13 @@ export const adminPassword = 'switchyard-test';
 /** How long a database may take from its start to its first answer. */
 export const startMsMax = 90_000;
 
+/** What is special about a private server. */
+export interface PrivateServerOptions {
+  /** Memory for data; absent: the server's default. */
+  readonly cacheMiB?: number;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
 /** How one kind of database server is found, set up and asked. */
 export interface Engine {
   readonly name: 'postgres' | 'mysql';
@@ -20,13 +27,10 @@ export interface Engine {
   findPrograms(): string | undefined;
   /** The system user that the server runs as; undefined = as this process. */
   user(): SystemUser | undefined;
-  /** Makes an empty data folder in `folder` and answers with the server, not yet started. `cacheMiB`: for data; absent: its default. */
-  prepare(options: {
-    programs: string;
-    folder: string;
-    port: number;
-    cacheMiB?: number | undefined;
-  }): Promise<ServerProcess>;
+  /** Makes an empty data folder in `folder` and answers with the server, not yet started. */
+  prepare(
+    options: { programs: string; folder: string; port: number } & PrivateServerOptions,
+  ): Promise<ServerProcess>;
   /** Arguments of `docker run` behind the common ones, for machines with nothing but a container engine. */
   container(port: number): readonly string[];
   /** URL of the administrator, with the database that tools connect to first. */

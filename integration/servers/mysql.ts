@@ -66,7 +66,7 @@ async function createDataFolder(daemon: string, folder: string, data: string): P
 }
 
 async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
-  const { programs, folder, port, cacheMiB } = options;
+  const { programs, folder, port, cacheMiB, env = {} } = options;
   const daemon = daemonIn(programs);
   if (daemon === undefined) throw new Error(`Expected mariadbd or mysqld in ${programs}, got neither`);
   give(folder, user());
@@ -91,6 +91,7 @@ async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<Serve
     ],
     folder,
     cwd: folder,
+    env,
     user: user(),
     startMsMax,
     ready: async () => {

@@ -46,7 +46,7 @@ const user = () => unprivilegedUser(['postgres']);
 const url = (port: number) => `postgres://postgres:${adminPassword}@127.0.0.1:${port}/postgres`;
 
 async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
-  const { programs, folder, port, cacheMiB } = options;
+  const { programs, folder, port, cacheMiB, env = {} } = options;
   give(folder, user());
   const data = join(folder, 'data');
   const passwordFile = join(folder, 'password');
@@ -80,6 +80,7 @@ async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<Serve
     ],
     folder,
     cwd: folder,
+    env,
     user: user(),
     // "Fast": does not wait for clients to leave.
     stopSignal: 'SIGINT',

@@ -5,6 +5,8 @@ import type { Dialect, Statement } from '../../dialect/dialect.ts';
 
 /** Leases that are over looked at in one go. */
 const overMax = 10_000;
+/** No lease ends later than a whole TTL from now, unless the clock was set back, or several servers disagree by less than this. */
+const skewMs = 5_000;
 
 /** What the lessor asks and changes. */
 export interface LeaseStatements {
@@ -22,8 +24,13 @@ export interface LeaseStatements {
   /** The same with k of each attached key. */
   readonly selectWithKeys: Statement;
   readonly selectAll: Statement;
-  /** Longest TTL in seconds → now (ms); id, ttl_seconds of those that are over, one row with NULLs without any. */
-  readonly selectOver: Statement;
+  /**
+   * Longest TTL in seconds → now (ms); id, ttl_seconds, remaining (ms) of those that are over, and of those that end later than they
+   * can; one row with NULLs without any.
+   */
+  readonly selectDue: Statement;
+  /** Gives those that end later than they can their whole TTL. */
+  readonly shorten: Statement;
 }
 
 /** The statements for one engine. `longestSeconds`: what a renewal gives at most. */
@@ -35,7 +42,9 @@ export function leaseStatements(sql: Dialect['sql'], longestSeconds: number): Le
     `SELECT m.revision AS revision, ${nowMs} AS now, l.ttl_seconds AS ttl_seconds,` +
     ` l.expires_at - ${nowMs} AS remaining`;
   const seconds = `CASE WHEN ttl_seconds > ${longestSeconds} THEN ${longestSeconds} ELSE ttl_seconds END`;
-  const renew = `UPDATE switchyard_lease SET expires_at = ${nowMs} + (${seconds}) * 1000 WHERE id = ?`;
+  const renewAll = `UPDATE switchyard_lease SET expires_at = ${nowMs} + (${seconds}) * 1000`;
+  const renew = `${renewAll} WHERE id = ?`;
+  const isTooLate = (now: string) => `expires_at > ${now} + (${seconds}) * 1000 + ${skewMs}`;
   const from = 'FROM switchyard_meta m LEFT JOIN switchyard_lease l';
   return {
     insert: {
@@ -60,13 +69,15 @@ export function leaseStatements(sql: Dialect['sql'], longestSeconds: number): Le
       name: 'lease.list',
       text: `SELECT m.revision AS revision, l.id AS id ${from} ON 1 = 1 WHERE m.id = 1 ORDER BY l.expires_at, l.id`,
     },
-    selectOver: {
-      name: 'lease.over',
+    selectDue: {
+      name: 'lease.due',
       // The clock is asked once, not for each lease: this runs every tick, and looks at all leases there are.
       text:
-        `SELECT c.now AS now, l.id AS id, l.ttl_seconds AS ttl_seconds FROM (SELECT ${nowMs} AS now) c` +
-        ' LEFT JOIN switchyard_lease l ON l.expires_at <= c.now AND l.ttl_seconds <= ?' +
+        `SELECT c.now AS now, l.id AS id, l.ttl_seconds AS ttl_seconds, l.expires_at - c.now AS remaining` +
+        ` FROM (SELECT ${nowMs} AS now) c LEFT JOIN switchyard_lease l` +
+        ` ON (l.expires_at <= c.now AND l.ttl_seconds <= ?) OR ${isTooLate('c.now')}` +
         ` ORDER BY l.expires_at LIMIT ${overMax}`,
     },
+    shorten: { name: 'lease.shorten', text: `${renewAll} WHERE ${isTooLate(nowMs)}` },
   };
 }

@@ -161,11 +161,12 @@ class SqlLessor implements Lessor {
     const revision = int64(row, 'revision');
     if (row['ttl_seconds'] === null) return { revision, ttlSeconds: -1, grantedTtlSeconds: 0, keys: [] };
     const remainingMs = Number(int64(row, 'remaining'));
+    const granted = Number(int64(row, 'ttl_seconds'));
     return {
       revision,
-      // One that is over waits for its removal, which is no matter of seconds below zero.
-      ttlSeconds: Math.max(0, Math.floor(remainingMs / 1000)),
-      grantedTtlSeconds: Number(int64(row, 'ttl_seconds')),
+      // One that is over waits for its removal, which is no matter of seconds below zero; more than all has one whose clock went back.
+      ttlSeconds: Math.min(granted, Math.max(0, Math.floor(remainingMs / 1000))),
+      grantedTtlSeconds: granted,
       keys: rows.filter((found) => Buffer.isBuffer(found['k'])).map((found) => bytes(found, 'k')),
     };
   }
@@ -229,12 +230,18 @@ class SqlLessor implements Lessor {
     return this.#over(Math.floor(ms / 1000), (ttlSeconds) => this.#presence.covers(ttlSeconds * 1000));
   }
 
-  /** Leases that are over, of those with such TTLs. */
+  /** Leases that are over, of those with such TTLs. A clock that was set back keeps none for longer than its TTL. */
   async #over(longest: number, isRipe: (ttlSeconds: number) => boolean = () => true): Promise<LeaseId[]> {
-    const { driver, clock } = this.#options;
-    const { rows } = await driver.query(this.#statements.selectOver, [BigInt(longest)], this.#stop.signal);
+    const { driver, clock, logger } = this.#options;
+    const { signal } = this.#stop;
+    const { rows } = await driver.query(this.#statements.selectDue, [BigInt(longest)], signal);
     this.#presence.seen(clock.now(), Number(int64(metaOf(rows), 'now')));
-    const over = rows.filter((row) => row['id'] !== null);
+    const due = rows.filter((row) => row['id'] !== null);
+    const over = due.filter((row) => int64(row, 'remaining') <= 0n);
+    if (over.length < due.length) {
+      const { affected } = await driver.query(this.#statements.shorten, [], signal);
+      logger.warn('The clock of the database was set back; leases begin anew', { leases: affected });
+    }
     return over.filter((row) => isRipe(Number(int64(row, 'ttl_seconds')))).map((row) => int64(row, 'id'));
   }
 
