@@ -10,7 +10,7 @@ import type { Writable } from 'node:stream';
 
 // SIGQUIT first: Postgres shuts down at once and frees its shared memory, everything else ends as well.
 const script = `
-pids=" "; dirs=""; containers=" "
+pids=" "; dirs=""; containers=" "; mounts=""
 while read -r verb what; do
   case $verb in
     pid) pids="$pids$what " ;;
@@ -18,6 +18,8 @@ while read -r verb what; do
     dir) dirs="$dirs$what
 " ;;
     container) containers="$containers$what " ;;
+    mount) mounts="$mounts$what
+" ;;
   esac
 done
 for pid in $pids; do kill -QUIT "$pid" 2>/dev/null; done
@@ -29,6 +31,7 @@ for turn in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26
 done
 for pid in $left; do kill -KILL "$pid" 2>/dev/null; done
 for container in $containers; do docker rm -f "$container" >/dev/null 2>&1; done
+printf %s "$mounts" | while read -r mount; do umount "$mount" 2>/dev/null || umount -l "$mount" 2>/dev/null; done
 printf %s "$dirs" | while read -r dir; do rm -rf "$dir" || { sleep 1; rm -rf "$dir"; }; done
 `;
 
@@ -54,6 +57,9 @@ export const releaseProcess = (pid: number): void => tell(`gone ${pid}`);
 
 /** The guard removes this container at the end. */
 export const guardContainer = (id: string): void => tell(`container ${id}`);
+
+/** The guard unmounts this folder at the end. */
+export const guardMount = (folder: string): void => tell(`mount ${folder}`);
 
 /** A fresh temp folder, removed at the end. */
 export function tempFolder(label: string): string {

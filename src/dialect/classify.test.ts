@@ -48,6 +48,7 @@ const cases: [string, (error: unknown) => SqlFaultKind, unknown, SqlFaultKind][]
   ['sqlite', classifySqlite, error({ errcode: 1555 }), 'unique-violation'],
   ['sqlite', classifySqlite, error({ errcode: 5 }), 'busy'],
   ['sqlite', classifySqlite, error({ errcode: 261 }), 'busy'],
+  ['sqlite', classifySqlite, error({ errcode: 778 }), 'disconnected'],
   ['sqlite', classifySqlite, error({ errcode: 13 }), 'full'],
   ['sqlite', classifySqlite, error({ code: 'ENOSPC' }), 'full'],
   ['sqlite', classifySqlite, error({ errcode: 8 }), 'read-only'],

@@ -220,6 +220,8 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   6: 'busy',
   8: 'read-only',
   9: 'timeout',
+  // The file cannot be read or written through this connection any more; another one shows whether it can.
+  10: 'disconnected',
   13: 'full',
   14: 'refused',
   18: 'too-large',
