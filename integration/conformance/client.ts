@@ -54,6 +54,8 @@ export interface EtcdClientOptions {
   readonly channel?: ChannelOptions;
   /** How long a call may take; default half a minute. */
   readonly callMsMax?: number;
+  /** More endpoints of the same servers, for when the first is gone. */
+  readonly others?: readonly string[];
 }
 
 /** A connection to one endpoint (`http://host:port`, with TLS `https://host:port`). */
@@ -66,7 +68,9 @@ export class EtcdClient {
   constructor(endpoint: string, options: EtcdClientOptions = {}) {
     this.endpoint = endpoint;
     this.#callMsMax = options.callMsMax ?? callMsMax;
-    this.#client = new Client(new URL(endpoint).host, options.credentials ?? credentials.createInsecure(), {
+    const hosts = [endpoint, ...(options.others ?? [])].map((each) => new URL(each).host);
+    const target = hosts.length === 1 ? hosts[0]! : `ipv4:${hosts.join(',')}`;
+    this.#client = new Client(target, options.credentials ?? credentials.createInsecure(), {
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
       'grpc.use_local_subchannel_pool': 1,

@@ -63,6 +63,11 @@ export class ServerProcess {
     );
   }
 
+  /** Of its last end by itself; null: it runs, or a signal has ended it. */
+  get exitCode(): number | null {
+    return this.#child?.exitCode ?? null;
+  }
+
   /** Everything it printed, over all of its starts. */
   logs(): string {
     if (!existsSync(this.#logFile)) return '';

@@ -32,6 +32,8 @@ export interface Switchyard {
   readonly metricsUrl: string;
   readonly pid: number;
   readonly running: boolean;
+  /** Of its last end by itself; null: it runs, or a signal has ended it. */
+  readonly exitCode: number | null;
   /** SIGKILL by default. */
   kill(signal?: NodeJS.Signals): Promise<void>;
   /** Stops it (cleanly, if it still runs) and starts it with the same flags; `until` as in the options. */
@@ -89,6 +91,9 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
     },
     get running() {
       return server.running;
+    },
+    get exitCode() {
+      return server.exitCode;
     },
     kill: (signal) => server.kill(signal),
     restart: async (until) => {

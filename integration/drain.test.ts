@@ -1,0 +1,72 @@
+// A gateway that is asked to stop under load: what was asked for is answered, nothing acknowledged is lost, clients go to another
+// gateway without losing a call, and the process ends by itself.
+
+import test from 'ava';
+import type { Revision } from '../src/etcd/types.ts';
+import { EtcdClient, RpcError } from './conformance/client.ts';
+import { startSwitchyard, testDatabase, waitFor, type SqlEngine } from './servers/index.ts';
+
+const engines: readonly SqlEngine[] = ['sqlite', 'postgres', 'mysql'];
+const writersCount = 16;
+/** Acknowledged before the signal, and once more at the other gateway. */
+const calmWrites = 200;
+const unavailable = 14;
+
+for (const engine of engines) {
+  test(`${engine}: a gateway drained under load loses no call of a client that knows another`, async (t) => {
+    t.timeout(120_000);
+    const database = await testDatabase(engine);
+    if (database === undefined) return void t.pass();
+    t.teardown(() => database.dispose());
+    const open = () => startSwitchyard({ defaultEndpoint: database.url });
+    const [leaving, staying] = await Promise.all([open(), open()]);
+    t.teardown(async () => void (await Promise.all([leaving.dispose(), staying.dispose()])));
+    const both = new EtcdClient(leaving.endpoint, { others: [staying.endpoint] });
+    const alone = new EtcdClient(leaving.endpoint);
+    const other = new EtcdClient(staying.endpoint);
+    t.teardown(() => [both, alone, other].forEach((client) => client.close()));
+    await other.range('nothing');
+
+    const acknowledged = new Map<string, Revision>();
+    const failures: string[] = [];
+    const ends = new Set<number>();
+    let stopped = false;
+    const write = async (client: EtcdClient, name: string) => {
+      for (let n = 0; !stopped; n++) {
+        const key = `w/${name}/${n}`;
+        try {
+          acknowledged.set(key, (await client.put(key, 'x')).header.revision);
+        } catch (error) {
+          if (!(error instanceof RpcError)) throw error;
+          if (client === both) failures.push(`${key}: ${error.message}`);
+          // It has nowhere else to go.
+          else return void ends.add(error.code);
+        }
+      }
+    };
+    const writers = Array.from({ length: writersCount }, (_, index) => write(both, `both-${index}`));
+    const lonely = Array.from({ length: writersCount }, (_, index) => write(alone, `alone-${index}`));
+    const { id } = await both.grant(60);
+    const stream = alone.watchStream();
+    t.teardown(() => stream.close());
+    await stream.create('w/', { rangeEnd: 'w0' });
+    await waitFor(() => acknowledged.size >= calmWrites, { what: `${calmWrites} writes` });
+
+    await leaving.kill('SIGTERM');
+    t.is(leaving.exitCode, 0, leaving.logs());
+    const end = await stream.ended();
+    t.is(`${end.code} ${end.details}`, '14 etcdserver: server stopped');
+    await Promise.all(lonely);
+    t.deepEqual([...ends], [unavailable]);
+    const goal = acknowledged.size + calmWrites;
+    await waitFor(() => acknowledged.size >= goal, { what: `${calmWrites} more writes` });
+    stopped = true;
+    await Promise.all(writers);
+    t.deepEqual(failures, []);
+    t.is((await both.keepAlive(id)).ttl, 60);
+
+    const { kvs } = await other.range('w/', { rangeEnd: 'w0' });
+    const stored = new Map(kvs.map((kv) => [kv.key.toString(), kv.modRevision]));
+    for (const [key, revision] of acknowledged) t.is(stored.get(key), revision, key);
+  });
+}
