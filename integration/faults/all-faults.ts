@@ -1,9 +1,18 @@
 // Every fault, in the order of the table.
 
+import { clockFaults } from './clock-faults.ts';
 import { cutFaults } from './cut-faults.ts';
 import { databaseFaults } from './database-faults.ts';
 import { etcdFaults } from './etcd-faults.ts';
 import type { Fault } from './fault.ts';
 import { gatewayFaults } from './gateway-faults.ts';
+import { sqliteFaults } from './sqlite-faults.ts';
 
-export const allFaults: readonly Fault[] = [...gatewayFaults, ...databaseFaults, ...cutFaults, ...etcdFaults];
+export const allFaults: readonly Fault[] = [
+  ...gatewayFaults,
+  ...clockFaults,
+  ...databaseFaults,
+  ...cutFaults,
+  ...etcdFaults,
+  ...sqliteFaults,
+];

@@ -66,17 +66,23 @@ export class FaultClient {
 
   /** Calls, one after the other, until the signal. */
   async run(signal: AbortSignal): Promise<void> {
-    const { client, gateway, record } = this.#options;
     while (!signal.aborted) {
-      const ask = this.#next();
-      const began = performance.now();
-      const answer = await this.#call(ask);
-      if (answer !== undefined) {
-        record({ client, gateway, began, ended: performance.now(), ask, answer });
-        this.#learn(ask, answer);
-      }
+      const answer = await this.ask();
       await sleep(answer !== undefined && 'error' in answer ? errorPauseMs : pauseMs);
     }
+  }
+
+  /** One call; undefined where it asked for a past that is gone. */
+  async ask(): Promise<Answer | undefined> {
+    const { client, gateway, record } = this.#options;
+    const ask = this.#next();
+    const began = performance.now();
+    const answer = await this.#call(ask);
+    if (answer !== undefined) {
+      record({ client, gateway, began, ended: performance.now(), ask, answer });
+      this.#learn(ask, answer);
+    }
+    return answer;
   }
 
   close(): void {

@@ -61,21 +61,26 @@ export async function experiment(fault: Fault, options: ExperimentOptions): Prom
   const after = await revisionOf(site);
   const operations: Operation[] = [];
   const stop = new AbortController();
-  const clients = site.gateways.flatMap(({ endpoint }, gateway) =>
-    Array.from({ length: clientsPerGateway }, (_, index) => {
-      const client = gateway * clientsPerGateway + index;
+  const clients: FaultClient[] = [];
+  const addClients = (gateway: number) => {
+    const added = Array.from({ length: clientsPerGateway }, (_, index) => {
+      const client = clients.length + index;
+      const { endpoint } = site.gateways[gateway]!;
       return new FaultClient({ client, gateway, endpoint, lease, record: (one) => operations.push(one) });
-    }),
-  );
+    });
+    clients.push(...added);
+    return added;
+  };
+  const busy = site.gateways.flatMap((_, gateway) => addClients(gateway));
   const followers = site.gateways.map(({ endpoint }, gateway) => new Follower(gateway, endpoint, after));
-  const load = Promise.all(clients.map((client) => client.run(stop.signal)));
+  const load = Promise.all(busy.map((client) => client.run(stop.signal)));
   const leave = async () => {
     stop.abort();
     await load;
     for (const client of clients) client.close();
   };
   try {
-    const times = await strike({ fault, site, operations, seconds: options.seconds });
+    const times = await strike({ fault, site, operations, addClients, seconds: options.seconds });
     await leave();
     const history = await conclude({ site, after, operations, followers });
     const broken = violations(history, fault.without);
@@ -99,11 +104,13 @@ interface Struck {
   readonly fault: Fault;
   readonly site: Site;
   readonly operations: readonly Operation[];
+  /** To a gateway; they call only when they are told to. */
+  readonly addClients: (gateway: number) => readonly FaultClient[];
   readonly seconds: number;
 }
 
 /** The fault, between two calm times. */
-async function strike({ fault, site, operations, seconds }: Struck) {
+async function strike({ fault, site, operations, addClients, seconds }: Struck) {
   const all = site.gateways.map((_, gateway) => gateway);
   const hit = fault.hits ?? all;
   const writesAt = (gateway: number, since: number) =>
@@ -125,6 +132,16 @@ async function strike({ fault, site, operations, seconds }: Struck) {
       const from = acknowledgedOf(operations);
       await waitFor(() => acknowledgedOf(operations) >= from + count, { what: `${count} more writes` });
     },
+    failures: async (count) => {
+      const from = failedOf(operations);
+      await waitFor(() => failedOf(operations) >= from + count, { what: `${count} more failed calls` });
+    },
+    newcomers: async (gateway) => {
+      const clients = addClients(gateway);
+      const ask = async () => void (await Promise.all(clients.map((client) => client.ask())));
+      await ask();
+      return { ask };
+    },
   });
   const end = over ?? performance.now();
   await calm(performance.now(), recoveryMsMax);
@@ -141,6 +158,9 @@ async function strike({ fault, site, operations, seconds }: Struck) {
 
 const acknowledgedOf = (operations: readonly Operation[]) =>
   operations.reduce((count, { answer }) => (answer.type === 'wrote' ? count + 1 : count), 0);
+
+const failedOf = (operations: readonly Operation[]) =>
+  operations.reduce((count, { answer }) => ('error' in answer ? count + 1 : count), 0);
 
 /** The longest time between two acknowledgements of which the second is later than `since`. */
 function longestGap(writes: readonly Operation[], since: number): number {

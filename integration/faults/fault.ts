@@ -13,6 +13,15 @@ export interface Strike {
   readonly over: () => void;
   /** Resolves when so many more writes have been acknowledged at any gateway. */
   readonly writes: (count: number) => Promise<void>;
+  /** Resolves when so many more calls have failed at any gateway. */
+  readonly failures: (count: number) => Promise<void>;
+  /** Further clients of a gateway, connected, which only call when they are told to. */
+  readonly newcomers: (gateway: number) => Promise<Newcomers>;
+}
+
+export interface Newcomers {
+  /** One call of each; resolves when all have ended, be it without an answer. */
+  ask(): Promise<void>;
 }
 
 export interface Fault {

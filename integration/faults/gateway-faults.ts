@@ -32,16 +32,23 @@ const paused: Fault = {
   name: 'gateway paused',
   engines: everyEngine,
   hits: [first],
-  async strike({ site, seconds, writes }) {
+  async strike({ site, seconds, writes, newcomers, over }) {
     const gateway = site.gateways[first]!;
+    const late = await newcomers(first);
     await gateway.kill('SIGSTOP');
+    let asked: Promise<void> | undefined;
     try {
       await sleep(seconds * 1000);
-      // The others have gone on: what the paused one knows is old.
-      await writes(1);
+      // The others have gone on: what the paused one knows is old. Nobody takes from it the lock of SQLite's file.
+      const goOn = site.engine !== 'sqlite';
+      if (goOn) await writes(1);
+      asked = late.ask();
+      if (goOn) await writes(10);
     } finally {
       await gateway.kill('SIGCONT');
     }
+    over();
+    await asked;
   },
 };
 

@@ -12,6 +12,8 @@ import {
   type Switchyard,
   type TestEtcd,
 } from '../servers/index.ts';
+import type { Disk } from '../servers/disk.ts';
+import type { WallClock } from '../servers/wall-clock.ts';
 import { Proxy } from './proxy.ts';
 
 /** Every key of the type that the database keeps. */
@@ -25,6 +27,12 @@ export interface Place {
   readonly server?: DatabaseServer;
   /** Between the gateways and the server. */
   readonly proxy?: Proxy;
+  /** The wall clock of the server, or of the gateways. */
+  readonly clock?: WallClock;
+  /** Where SQLite's file is. */
+  readonly disk?: Disk;
+  /** For every gateway. */
+  readonly gatewayEnv?: NodeJS.ProcessEnv;
   dispose(): Promise<void>;
 }
 
@@ -62,6 +70,18 @@ export function proxyOf({ place }: Site): Proxy {
   return place.proxy;
 }
 
+/** @throws Error where the place has none */
+export function clockOf({ place }: Site): WallClock {
+  if (place.clock === undefined) throw new Error('Expected a place with a clock');
+  return place.clock;
+}
+
+/** @throws Error where the place has none */
+export function diskOf({ place }: Site): Disk {
+  if (place.disk === undefined) throw new Error('Expected a place with a disk');
+  return place.disk;
+}
+
 /** Starts everything; undefined where the machine lacks a server. */
 export async function openSite(options: SiteOptions): Promise<Site | undefined> {
   const { engine, gateways: count = 3, args = [] } = options;
@@ -73,12 +93,12 @@ export async function openSite(options: SiteOptions): Promise<Site | undefined> 
   parts.defer(() => etcd.dispose());
   const gateways = await Promise.all(
     Array.from({ length: count }, async (_, number) => {
-      const env = options.env?.(number);
+      const env = { ...place.gatewayEnv, ...options.env?.(number) };
       const gateway = await startSwitchyard({
         defaultEndpoint: etcd.endpoint,
         topology: topologyOf(place.endpoint(number), options.backend),
         args,
-        ...(env === undefined ? {} : { env }),
+        env,
       });
       parts.defer(() => gateway.dispose());
       return gateway;

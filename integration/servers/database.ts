@@ -48,7 +48,10 @@ export const noServer = 'none';
 const startsMax = 3;
 
 /** Starts a private server. @throws Unavailable when the machine has none and none can be installed */
-export async function startServer(engine: Engine, options: PrivateServerOptions = {}): Promise<DatabaseServer> {
+export async function startServer(
+  engine: Engine,
+  options: PrivateServerOptions = {},
+): Promise<DatabaseServer> {
   const refused = engine.findPrograms() === undefined && canInstall() ? await tryInstall(engine) : undefined;
   const programs = engine.findPrograms();
   if (programs !== undefined) return startProcess(engine, programs, options);

@@ -9,12 +9,9 @@ import { canInstall, install, Unavailable } from './system.ts';
 /** The clock of all programs that are started with `env`. */
 export interface WallClock {
   readonly env: NodeJS.ProcessEnv;
-  /** By so many seconds it is ahead of this machine's, within a second; negative: behind. At first 0. */
+  /** By so many seconds it is ahead of this machine's, from now on, for all of them; negative: behind. At first 0. */
   set(aheadSeconds: number): void;
 }
-
-/** How long a program goes by the last setting before it looks again. */
-const lookSeconds = 1;
 
 const packages = ['faketime'];
 
@@ -55,7 +52,8 @@ export async function wallClock(): Promise<WallClock> {
     env: {
       LD_PRELOAD: library,
       FAKETIME_TIMESTAMP_FILE: file,
-      FAKETIME_CACHE_DURATION: String(lookSeconds),
+      // The setting is looked at whenever the time is asked for: processes of one machine have one clock.
+      FAKETIME_NO_CACHE: '1',
       FAKETIME_DONT_FAKE_MONOTONIC: '1',
       // Its name in older releases.
       DONT_FAKE_MONOTONIC: '1',
