@@ -1,21 +1,22 @@
 // Connections to databases that end at every point of a write.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { SqlEngine } from '../servers/index.ts';
 import { serverEngines, type Fault } from './fault.ts';
 import type { Direction, Judge, Proxy, Verdict } from './proxy.ts';
-import { proxyOf } from './site.ts';
+import { databaseBehindProxy, proxyOf, type Place } from './site.ts';
 
 /** Between two cuts. */
 const cutMs = 150;
 
 /** Where a connection ends, seen from a request. */
-interface Place {
+interface CutPlace {
   readonly name: string;
   readonly direction: Direction;
   readonly verdict: Exclude<Verdict, 'pass'>;
 }
 
-export const places: readonly Place[] = [
+export const places: readonly CutPlace[] = [
   { name: 'before', direction: 'toServer', verdict: 'cut' },
   { name: 'within', direction: 'toServer', verdict: 'half and cut' },
   { name: 'behind', direction: 'toServer', verdict: 'pass and cut' },
@@ -33,7 +34,7 @@ const begins = Buffer.from('BEGIN');
 export const requests = {
   /** One that brings values, and commits them. */
   'a write': (piece: Buffer) => marks.some((mark) => piece.includes(mark)),
-  /** The first round trip of a batch that has a second one. */
+  /** The first round trip of a batch that has a second one. Recognised by its text, so it must not be prepared. */
   'a guard': (piece: Buffer) => piece.includes(begins) && piece.includes(updatesMeta),
 } satisfies Record<string, (piece: Buffer) => boolean>;
 
@@ -42,7 +43,7 @@ export class Cutter {
   readonly judge: Judge;
   #cuts = 0;
 
-  constructor(isRequest: (piece: Buffer) => boolean, at: readonly Place[], everyMs: number) {
+  constructor(isRequest: (piece: Buffer) => boolean, at: readonly CutPlace[], everyMs: number) {
     let armedAt = performance.now();
     /** Connections that have just sent such a request. */
     const asking = new Set<number>();
@@ -77,11 +78,16 @@ async function cutFor({ cutter, proxy, seconds }: Cutting, cutsMin: number): Pro
   if (cutter.cuts < cutsMin) throw new Error(`Expected ${cutsMin} connections to be cut, got ${cutter.cuts}`);
 }
 
-const atWrite = (place: Place): Fault => ({
-  name: `connection cut ${place.name} a write`,
+async function withoutPrepared(engine: SqlEngine): Promise<Place | undefined> {
+  const place = await databaseBehindProxy(engine);
+  return place && { ...place, endpoint: (gateway) => `${place.endpoint(gateway)}?prepared=off` };
+}
+
+const atWrite = (at: CutPlace): Fault => ({
+  name: `connection cut ${at.name} a write`,
   engines: serverEngines,
   async strike({ site, seconds }) {
-    const cutter = new Cutter(requests['a write'], [place], cutMs);
+    const cutter = new Cutter(requests['a write'], [at], cutMs);
     await cutFor({ cutter, proxy: proxyOf(site), seconds }, 1);
   },
 });
@@ -98,5 +104,5 @@ const around = (request: keyof typeof requests, options: Pick<Fault, 'engines' |
 export const cutFaults: readonly Fault[] = [
   ...places.map(atWrite),
   // Where several gateways write, batches are mostly under the lock.
-  around('a guard', { engines: ['postgres'], site: { gateways: 1 } }),
+  around('a guard', { engines: ['postgres'], site: { gateways: 1, place: withoutPrepared } }),
 ];

@@ -61,6 +61,7 @@ for (const engine of serverEngines) {
       const url = new URL(database.url);
       const proxy = await Proxy.open(Number(url.port));
       url.port = String(proxy.port);
+      if (request === 'a guard') url.searchParams.set('prepared', 'off');
       const looks: string[] = [];
       const write = (line: string) => {
         const { message, found: outcome } = JSON.parse(line) as { message: string; found?: Found };
