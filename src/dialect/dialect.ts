@@ -40,6 +40,7 @@ export type SqlFaultKind =
   | 'serialization'
   | 'deadlock'
   | 'busy'
+  | 'crowded'
   | 'disconnected'
   | 'timeout'
   | 'full'
@@ -48,7 +49,10 @@ export type SqlFaultKind =
   | 'refused'
   | 'other';
 
-/** A driver's error, classified. `refused`: wrong password, no permission, unknown database: a person must act. */
+/**
+ * A driver's error, classified. `refused`: wrong password, no permission, unknown database: a person must act. `crowded`: too many wait
+ * for a connection, and the database was not asked.
+ */
 export class SqlFault extends Error {
   override readonly name = 'SqlFault';
   readonly kind: SqlFaultKind;

@@ -146,3 +146,16 @@ test('idle and old connections do not stay', async (t) => {
   t.true(connection.closed);
   await old.pool.close();
 });
+
+test('so many may wait, and the others are told at once', async (t) => {
+  const { pool } = setUp({ connectionsMax: 1 });
+  const held = await pool.acquire();
+  const waiting = Array.from({ length: 10_000 }, () => pool.acquire());
+  const fault = await t.throwsAsync<SqlFault>(pool.acquire(), { instanceOf: SqlFault });
+  t.is(fault.kind, 'crowded');
+  const outcomes = Promise.allSettled(waiting);
+  const closing = pool.close();
+  pool.release(held, 'reusable');
+  await closing;
+  t.true((await outcomes).every(({ status }) => status === 'rejected'));
+});

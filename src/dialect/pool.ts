@@ -58,7 +58,7 @@ export class Pool<C extends Pooled> {
     if (idle !== undefined) return Promise.resolve(this.#lend(idle));
     if (this.#waiters.size >= waitersMax) {
       return Promise.reject(
-        new SqlFault('busy', `More than ${waitersMax} requests wait for a database connection`),
+        new SqlFault('crowded', `More than ${waitersMax} requests wait for a database connection`),
       );
     }
     return this.#wait(signal);

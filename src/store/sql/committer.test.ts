@@ -93,7 +93,7 @@ test('a job that has waited too long for its batch fails without being tried', a
 test('close ends the attempts while the database is away, and what waits fails', async (t) => {
   const { driver, clock, committer } = setUp();
   driver.fault = away();
-  const jobs = Array.from({ length: 40 }, () => t.throwsAsync(committer.run(job())));
+  const jobs = Array.from({ length: 30 }, () => t.throwsAsync(committer.run(job())));
   await until(() => clock.sleeping === 1);
   // Time stands still: nobody waits for retries any more.
   await committer.close();

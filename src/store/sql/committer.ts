@@ -20,7 +20,7 @@ const batchBytesMax = 4 * 1024 * 1024;
 const gatherMaxMs = 2;
 /** Jobs and bytes that may wait; above, `tooManyRequests`. */
 const queueJobsMax = 10_000;
-const queueBytesMax = 256 * 1024 * 1024;
+const queueBytesMax = 128 * 1024 * 1024;
 /** How long a job may wait for its batch; no client waits much longer, and a stale queue only delays who comes next. */
 const waitMaxMs = 10_000;
 /** What a revoked lease weighs in a batch: it may have a thousand keys. */

@@ -16,11 +16,14 @@ import type { CompactionRequest, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import { createSlots } from './limits.ts';
 import { bytes, int64 } from './row.ts';
 import { pairsMax } from './statements.ts';
 
 /** Rows of the log looked at, and so about as many deleted, in one transaction. */
 const windowRows = 512;
+/** Compactions that may wait for the one being recorded, so that each does not take a connection of those who write. */
+const waitingMax = 100;
 /** How often a gateway looks whether a sweep was left unfinished by another one. */
 const lookMs = 60_000;
 /** A sweep that finds another one ahead of it leaves it alone for so long. */
@@ -31,7 +34,7 @@ const retryMaxMs = 30_000;
 export interface Compactor {
   /**
    * Records the compact revision and wakes the sweep; with `physical` waits until everything up to it has been swept.
-   * @throws EtcdError compacted at or below the compact revision, futureRevision
+   * @throws EtcdError compacted at or below the compact revision, futureRevision, tooManyRequests
    */
   compact(request: CompactionRequest, signal: AbortSignal): Promise<{ readonly revision: Revision }>;
   /** Begins to sweep in the background, with what was left over. Once. */
@@ -107,6 +110,7 @@ class SqlCompactor implements Compactor {
   readonly #options: CompactorOptions;
   readonly #stop = new AbortController();
   readonly #waiters = new Set<Waiter>();
+  readonly #slot = createSlots(1, waitingMax);
   #running: Promise<void> | undefined;
   /** Ends the pause of the sweep. */
   #wake = new AbortController();
@@ -116,7 +120,7 @@ class SqlCompactor implements Compactor {
   }
 
   async compact({ revision, physical }: CompactionRequest, signal: AbortSignal) {
-    const current = await this.#record(revision, signal);
+    const current = await this.#slot.run(() => this.#record(revision, signal), signal);
     const swept = physical ? this.#whenSwept(revision, signal) : undefined;
     this.#wake.abort();
     await swept;

@@ -6,7 +6,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 
 /**
  * The error a client gets for `error`: Unavailable where trying again may help or the outcome is not known, noSpace,
- * requestTooLarge; anything that is not a SqlFault, or that points to a bug, as it is.
+ * requestTooLarge, tooManyRequests; anything that is not a SqlFault, or that points to a bug, as it is.
  */
 export function toEtcdError(error: unknown): unknown {
   if (!(error instanceof SqlFault)) return error;
@@ -15,6 +15,8 @@ export function toEtcdError(error: unknown): unknown {
       return new EtcdError('noSpace', { cause: error });
     case 'too-large':
       return new EtcdError('requestTooLarge', { cause: error });
+    case 'crowded':
+      return new EtcdError('tooManyRequests', { cause: error });
     case 'serialization':
     case 'deadlock':
     case 'busy':

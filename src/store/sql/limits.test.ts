@@ -1,8 +1,22 @@
 // Slots keep their bound and order; shared reads answer from a read that began after the question.
 
 import test from 'ava';
+import type { EtcdError } from '../../etcd/errors.ts';
 import { createShared, createSlots } from './limits.ts';
 import { turn } from './watch-fakes.ts';
+
+test('slots let so many wait, and refuse the others', async (t) => {
+  const slots = createSlots(1, 1);
+  const { signal } = new AbortController();
+  const gate = Promise.withResolvers<void>();
+  const [first, second] = [slots.run(() => gate.promise, signal), slots.run(async () => 'second', signal)];
+  const error = await t.throwsAsync<EtcdError>(slots.run(async () => 'third', signal));
+  t.is(error.reason, 'tooManyRequests');
+  gate.resolve();
+  await first;
+  t.is(await second, 'second');
+  t.is(await slots.run(async () => 'fourth', signal), 'fourth');
+});
 
 test('slots run so many at a time, in order, and an abort leaves the queue', async (t) => {
   const slots = createSlots(2);

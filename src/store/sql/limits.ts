@@ -1,17 +1,20 @@
-// Two small bounds on what goes to the database at once. Used by the watch hub.
+// Two small bounds on what goes to the database at once. Used by the watch hub and the compactor.
+
+import { EtcdError } from '../../etcd/errors.ts';
 
 /** Runs at most `max` tasks at a time, the others in the order they came. */
 export interface Slots {
-  /** Rejects with the signal's reason when it is aborted before the task's turn. */
+  /** Rejects with the signal's reason when it is aborted before the task's turn. @throws EtcdError tooManyRequests */
   run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T>;
 }
 
-/** Slots for `max` tasks. */
-export function createSlots(max: number): Slots {
+/** Slots for `max` tasks; at most `waitingMax` wait for one. */
+export function createSlots(max: number, waitingMax = Number.POSITIVE_INFINITY): Slots {
   let running = 0;
   const waiting = new Set<() => void>();
   const turn = (signal: AbortSignal) =>
     new Promise<void>((resolve, reject) => {
+      if (waiting.size >= waitingMax) return reject(new EtcdError('tooManyRequests'));
       const onTurn = () => {
         signal.removeEventListener('abort', onAbort);
         resolve();

@@ -19,6 +19,7 @@ import type {
   RangeChunk,
   RangeRequest,
   RangeResponse,
+  RequestOp,
   ResponseHeader,
   Revision,
   TxnRequest,
@@ -362,14 +363,20 @@ async function retried<T>(read: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Bytes of keys and values of a txn, about. */
+/** What a compare or an op weighs beside its keys and values, about. */
+const opBytes = 256;
+
+/** Bytes that a txn takes while it waits, about. */
 function sizeOf({ compare, success, failure }: TxnRequest): number {
-  let total = 0;
-  for (const { key } of compare) total += key.length;
-  for (const op of [...success, ...failure]) {
-    if (op.type === 'put') total += op.request.key.length + op.request.value.length;
-    else if (op.type === 'txn') total += sizeOf(op.request);
-    else total += op.request.key.length;
-  }
+  let total = opBytes * (1 + compare.length + success.length + failure.length);
+  for (const { key, rangeEnd, target, operand } of compare)
+    total += key.length + rangeEnd.length + (target === 'value' ? operand.length : 0);
+  for (const op of success) total += sizeOfOp(op);
+  for (const op of failure) total += sizeOfOp(op);
   return total;
+}
+
+function sizeOfOp(op: RequestOp): number {
+  if (op.type === 'txn') return sizeOf(op.request);
+  return op.request.key.length + (op.type === 'put' ? op.request.value : op.request.rangeEnd).length;
 }
