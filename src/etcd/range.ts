@@ -46,6 +46,11 @@ export function isEmptyRange(range: KeyRange): boolean {
   return range.end !== undefined && Buffer.compare(range.start, range.end) >= 0;
 }
 
+/** True when `range` is of a single key, as `keyRange` gives it for an empty end. */
+export function isOneKey({ start, end }: KeyRange): boolean {
+  return end?.length === start.length + 1 && end.at(-1) === 0 && end.subarray(0, -1).equals(start);
+}
+
 /** True when `key` is in `range`. */
 export function contains(range: KeyRange, key: Buffer): boolean {
   return (

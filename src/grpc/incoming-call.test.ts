@@ -8,6 +8,7 @@ import { encodeStateless, HeaderDecoder, type HeaderFields } from '../http2/hpac
 import { frameBytes, framesIn, HandSocket, RawPeer, request, turns, until } from '../http2/http2-fakes.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import { grpcCode } from './codes.ts';
+import { testLoad } from './grpc-fakes.ts';
 import { acceptCall, type IncomingCall } from './incoming-call.ts';
 import { messagePrefix } from './message.ts';
 import { fieldOf, statusIn } from './status.ts';
@@ -24,7 +25,7 @@ const framed = (text: string) => Buffer.concat([messagePrefix(text.length), Buff
 function peerOf(t: ExecutionContext) {
   const [socket, other] = duplexPair();
   const served: Served[] = [];
-  const load = { abandoned: 0 };
+  const load = testLoad();
   const serve = (call: IncomingCall) => {
     if (call.path !== '/a.B/C') return undefined;
     const one: Served = { call, messages: 0, cancelled: 0 };
@@ -240,6 +241,7 @@ test('incoming call: whatever is said in it, it is served or ended, and no bug i
     fc.property(fc.array(piece, { maxLength: 12 }), fc.integer({ min: 1, max: 20 }), (pieces, cut) => {
       const socket = new HandSocket();
       const served: Served[] = [];
+      const load = testLoad();
       const connection = new ServerConnection({
         socket,
         streamWindowBytes: 65_535,
@@ -247,7 +249,7 @@ test('incoming call: whatever is said in it, it is served or ended, and no bug i
         onStream: (stream, fields) =>
           acceptCall(stream, fields, {
             messageBytesMax: 100,
-            load: { abandoned: 0 },
+            load,
             serve: (call) => {
               const one: Served = { call, messages: 0, cancelled: 0 };
               served.push(one);
@@ -276,6 +278,7 @@ test('incoming call: whatever is said in it, it is served or ended, and no bug i
         t.true(call.isFinished);
         t.true(cancelled <= 1);
       }
+      t.is(load.asked.bytes, 0);
     }),
   );
 });

@@ -5,7 +5,9 @@ import { errorCode } from '../http2/frame.ts';
 import { encodeStateless, type HeaderFields } from '../http2/hpack.ts';
 import { areTrailers, requestHead, type RequestHead } from '../http2/request-head.ts';
 import type { Http2Stream, StreamListener } from '../http2/stream.ts';
-import { Deframer, messagePrefix } from './message.ts';
+import type { HeldPart } from '../lib/held-bytes.ts';
+import type { CallLoad } from './call-load.ts';
+import { Deframer, messagePrefix, prefixBytes } from './message.ts';
 import { answerHeaders, encodeTrailers, fieldOf, StatusError, type GrpcStatus } from './status.ts';
 import { timeoutMs, timerMsMax } from './timeout.ts';
 import { grpcCode } from './codes.ts';
@@ -15,6 +17,10 @@ import { grpcCode } from './codes.ts';
  * and leaves them at once would have work done without a bound (CVE-2023-44487). What ends when it is told to never comes near.
  */
 const abandonedMax = 10_000;
+/** What an open call weighs beside what its client has sent, about. */
+const callBytes = 16_384;
+/** Of each call that is served, so much may come even when its connection holds too much already: most requests whole. */
+const alwaysBytes = 8_192;
 /** Timers of calls end on a multiple of this, so that many share one. */
 const timerStepMs = 50;
 
@@ -26,12 +32,6 @@ export interface CallListener {
   onCancelled(): void;
   /** Everything written has left, after `isHeldBack` was true. */
   onRoom(): void;
-}
-
-/** The calls of one connection. */
-export interface CallLoad {
-  /** Those that were begun and left by their clients, and are not finished. */
-  abandoned: number;
 }
 
 export interface IncomingCallOptions {
@@ -66,8 +66,14 @@ export function acceptCall(
     stream.headers(encodeStateless([':status', http]), true);
     return done;
   }
-  if (options.load.abandoned >= abandonedMax) {
+  const { load } = options;
+  if (load.abandoned >= abandonedMax) {
     stream.reset(errorCode.refusedStream);
+    return done;
+  }
+  if (load.asked.isFull || load.answers.isFull) {
+    load.refused(head.path);
+    stream.headers(encodeTrailers(load.refusal, true), true);
     return done;
   }
   const call = new IncomingCall(stream, head, options);
@@ -94,6 +100,8 @@ export class IncomingCall implements StreamListener {
   #timer: NodeJS.Timeout | undefined;
   /** Bytes that came and may not be followed by as many yet. */
   #uncredited = 0;
+  /** Counted in `load.asked`. */
+  #asked: number;
   #answering = false;
   #finished = false;
   #status: GrpcStatus | undefined;
@@ -111,6 +119,9 @@ export class IncomingCall implements StreamListener {
     this.#fields = fields;
     this.#load = load;
     this.#incoming = new Deframer(messageBytesMax);
+    this.#asked = callBytes;
+    for (const text of fields) this.#asked += text.length;
+    load.asked.add(this.#asked);
   }
 
   /** The client has said all. */
@@ -184,6 +195,18 @@ export class IncomingCall implements StreamListener {
     return message;
   }
 
+  /** The next message of several: from now on it does not count as asked. @throws StatusError, see `read`. */
+  take(): Buffer | undefined {
+    const message = this.read();
+    if (message !== undefined) this.#forget(message.length + prefixBytes);
+    return message;
+  }
+
+  /** Where the answer counts until the client has taken it. Before it is written. */
+  countAnswerIn(held: HeldPart): void {
+    this.#stream.held = held;
+  }
+
   /** Sends a message, after those before. It must not change any more. */
   write(message: Buffer): void {
     if (this.#finished) return;
@@ -200,6 +223,7 @@ export class IncomingCall implements StreamListener {
     this.#abandoned = false;
     this.#begun = false;
     this.#end(status);
+    this.#forget(this.#asked);
   }
 
   /** See StreamListener. */
@@ -214,7 +238,11 @@ export class IncomingCall implements StreamListener {
     if (this.#finished) return;
     this.#incoming.push(chunk);
     this.#uncredited += chunk.length;
-    this.#came();
+    const { asked } = this.#load;
+    this.#asked += chunk.length;
+    asked.add(chunk.length);
+    if (asked.isFull && this.#asked > callBytes + alwaysBytes && !this.isWhole) this.#refuse();
+    else this.#came();
   }
 
   /** See StreamListener. */
@@ -246,6 +274,13 @@ export class IncomingCall implements StreamListener {
     if (this.#uncredited === 0 || this.#incoming.hasMessage) return;
     this.#stream.credit(this.#uncredited);
     this.#uncredited = 0;
+  }
+
+  /** The rest of the request would be too much. */
+  #refuse(): void {
+    this.#end(this.#load.refusal);
+    this.#load.refused(this.path);
+    this.#abandon();
   }
 
   #late(): void {
@@ -284,6 +319,14 @@ export class IncomingCall implements StreamListener {
   #over(): void {
     this.#finished = true;
     if (this.#timer !== undefined) clearTimeout(this.#timer);
+    // Whoever works for a call that is over still holds its request.
+    if (!this.#begun) this.#forget(this.#asked);
+  }
+
+  #forget(bytes: number): void {
+    if (bytes === 0) return;
+    this.#asked -= bytes;
+    this.#load.asked.drop(bytes);
   }
 }
 

@@ -1,13 +1,12 @@
 // What both sides of an HTTP/2 connection have in common (RFC 9113): settings, flow control, streams, pings, its end. Written for
-// gRPC: no pushes, no priorities. node:http2 costs some times as much for each call, since each event of each stream crosses
-// between C++ and JavaScript; here one chunk from a socket brings many frames, and one write takes many.
-//
-// States: greeting (only the preface and SETTINGS may come), open, leaving (a GOAWAY was sent or has come: no new streams, those
-// there are go on), ending (this side has said all; the other one is given a while to close), closed. server-connection.ts and client-connection.ts say who opens streams, and how one leaves.
+// gRPC: no pushes, no priorities. node:http2 costs some times as much for each call; here one chunk from a socket brings many
+// frames, and one write takes many. States: greeting (only the preface and SETTINGS may come), open, leaving (a GOAWAY was sent or
+// has come: no new streams), ending (this side has said all; the other one is given a while to close), closed.
 
 import type { Duplex } from 'node:stream';
 import {
   ConnectionError,
+  connectionErrorOf,
   errorCode,
   frameFlag,
   FrameReader,
@@ -75,13 +74,11 @@ export abstract class Http2Connection implements StreamHost {
     this.#options = options;
     this.#socket = socket;
     this.#window = new ReceiveWindow(connectionWindowBytes);
-    this.outbox = new Outbox(socket, () => this.#heldBack.sendInto(this.outbox));
+    this.outbox = new Outbox(socket, () => this.#guard(() => this.#heldBack.sendInto(this)));
     this.#reader = new FrameReader('expected' in preface ? preface.expected : undefined);
     if ('sent' in preface) this.outbox.raw(preface.sent);
-    const common = [
-      [setting.initialWindowSize, streamWindowBytes],
-      [setting.maxHeaderListSize, headerListBytesMax],
-    ] as const;
+    const window = [setting.initialWindowSize, streamWindowBytes] as const;
+    const common = [window, [setting.maxHeaderListSize, headerListBytesMax]] as const;
     this.outbox.frame(frameType.settings, 0, 0, encodeSettings([...common, ...settings]));
     this.#widen(connectionWindowBytes - initialWindowBytes);
     socket.on('data', (chunk: Buffer) => this.#read(chunk));
@@ -114,7 +111,12 @@ export abstract class Http2Connection implements StreamHost {
 
   /** New streams are possible: it has greeted, and is neither closed nor about to be. */
   get isOpen(): boolean {
-    return this.#ready && !this.#closed && !this.leaving && this.#error === undefined;
+    return this.#ready && !this.leaving && !this.isOver;
+  }
+
+  /** Nothing is read any more. */
+  protected get isOver(): boolean {
+    return this.#closed || this.#error !== undefined;
   }
 
   /** Streams that are not closed. */
@@ -128,7 +130,7 @@ export abstract class Http2Connection implements StreamHost {
     this.outbox.frame(frameType.ping, 0, 0, Buffer.alloc(8));
   }
 
-  /** Ends the connection and all its streams now. */
+  /** Ends the connection and all its streams now, without a word. */
   destroy(error?: Error): void {
     if (this.#closed) return;
     this.#error ??= error;
@@ -162,23 +164,27 @@ export abstract class Http2Connection implements StreamHost {
   }
 
   #read(chunk: Buffer): void {
-    if (this.#isOver) return;
-    try {
+    if (this.isOver) return;
+    this.#guard(() => {
       this.#reader.push(chunk);
       // Whoever hears of a frame may end the connection.
-      while (!this.#isOver) {
+      while (!this.isOver) {
         const frame = this.#reader.next();
         if (frame === undefined) return;
         this.#take(frame);
       }
-    } catch (cause) {
-      const isKnown = cause instanceof ConnectionError;
-      this.#fail(isKnown ? cause : new ConnectionError(errorCode.internalError, 'Internal error', { cause }));
-    }
+    });
   }
 
-  get #isOver(): boolean {
-    return this.#closed || this.#error !== undefined;
+  /** What goes wrong costs this connection, and no other. */
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (cause) {
+      const error = connectionErrorOf(cause);
+      if (this.isOver) this.#error = error;
+      else this.fail(error);
+    }
   }
 
   #take(frame: Frame): void {
@@ -335,16 +341,14 @@ export abstract class Http2Connection implements StreamHost {
     const goaway = decodeGoaway(payload);
     this.leaving = true;
     this.#peerError ??= goawayError(goaway);
-    if (!this.isServer) this.#loseAbove(goaway.lastId);
+    if (!this.isServer) {
+      // The server has not looked at these, and never will.
+      this.loseOthers();
+      for (const [id, stream] of this.streams) if (id > goaway.lastId) stream.lost(errorCode.refusedStream);
+    }
     this.#options.onGoaway?.();
     if (this.#peerError !== undefined) this.#endInTime();
     this.endIfIdle();
-  }
-
-  /** Streams that the server has not looked at, and never will. */
-  #loseAbove(last: number): void {
-    this.loseOthers();
-    for (const [id, stream] of this.streams) if (id > last) stream.lost(errorCode.refusedStream);
   }
 
   /** @throws ConnectionError when the other side makes us answer and does not read. */
@@ -369,8 +373,9 @@ export abstract class Http2Connection implements StreamHost {
     if (!this.#closed) this.#ending ??= setTimeout(() => this.destroy(), endingMsMax);
   }
 
-  #fail(error: ConnectionError): void {
-    if (this.#isOver) return;
+  /** Tells the other side why the connection ends. */
+  fail(error: ConnectionError): void {
+    if (this.isOver) return;
     this.#error = error;
     // A server opens no streams.
     this.sendGoaway(this.isServer ? this.lastId : 0, error.code, error.message);
@@ -390,6 +395,6 @@ export abstract class Http2Connection implements StreamHost {
 
   #loseStreams(): void {
     this.loseOthers();
-    for (const stream of this.streams.values()) stream.lost(undefined);
+    for (const stream of this.streams.values()) this.#guard(() => stream.lost(undefined));
   }
 }

@@ -63,6 +63,12 @@ export class ConnectionError extends Error {
   }
 }
 
+/** `cause`, where it is one; else that something here went wrong. */
+export function connectionErrorOf(cause: unknown): ConnectionError {
+  if (cause instanceof ConnectionError) return cause;
+  return new ConnectionError(errorCode.internalError, 'Internal error', { cause });
+}
+
 export function protocolError(message: string): ConnectionError {
   return new ConnectionError(errorCode.protocolError, message);
 }

@@ -14,7 +14,7 @@ import {
   type Frame,
 } from './frame.ts';
 import { encodeStateless, type HeaderFields } from './hpack.ts';
-import { ServerConnection } from './server-connection.ts';
+import { ServerConnection, type ServerConnectionOptions } from './server-connection.ts';
 import { encodeSettings } from './settings.ts';
 import type { Http2Stream, StreamListener } from './stream.ts';
 
@@ -198,7 +198,7 @@ interface Closed {
 }
 
 /** A server with a client that the test plays; each stream is heard by a `Heard`. */
-export function serverWithRawClient(options: Partial<ConnectionOptions> = {}) {
+export function serverWithRawClient(options: Partial<ServerConnectionOptions> = {}) {
   const [socket, other] = duplexPair();
   const heard = new Map<number, Heard>();
   const streams = new Map<number, Http2Stream>();

@@ -14,7 +14,12 @@ const initialTableBytes = 4_096;
 export interface ServerConnectionOptions extends ConnectionOptions {
   /** Gives the listener of a stream that the client opens with `fields`. */
   readonly onStream: (stream: Http2Stream, fields: HeaderFields) => StreamListener;
+  /** For tests; default 20 s. */
+  readonly greetingMsMax?: number;
 }
+
+/** How long a client may take to greet: its preface and SETTINGS. */
+const greetingMsMaxDefault = 20_000;
 
 /** Listener of a stream that nobody has taken yet. */
 const deaf: StreamListener = {
@@ -36,8 +41,19 @@ export class ServerConnection extends Http2Connection {
   #askedToGo = false;
 
   constructor(options: ServerConnectionOptions) {
-    super(options, { expected: clientPreface }, []);
+    const onReady = () => {
+      clearTimeout(greeting);
+      options.onReady?.();
+    };
+    const onClose = (error: Error | undefined) => {
+      clearTimeout(greeting);
+      options.onClose?.(error);
+    };
+    super({ ...options, onReady, onClose }, { expected: clientPreface }, []);
     this.#options = options;
+    const tooLate = () =>
+      this.fail(new ConnectionError(errorCode.settingsTimeout, 'Expected SETTINGS in time'));
+    const greeting = setTimeout(tooLate, options.greetingMsMax ?? greetingMsMaxDefault);
   }
 
   /** See Http2Connection. What the client sent before it has read that it should go is still served. */

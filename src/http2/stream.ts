@@ -2,6 +2,7 @@
 // Used by connection.ts, which feeds it.
 
 import { errorCode, frameFlag, frameType, payloadBytesMax, uint32, windowBytesMax } from './frame.ts';
+import type { HeldPart } from '../lib/held-bytes.ts';
 import type { HeaderFields } from './hpack.ts';
 import type { Outbox } from './outbox.ts';
 import { ReceiveWindow } from './receive-window.ts';
@@ -47,9 +48,13 @@ interface Outgoing {
 
 export class Http2Stream {
   listener: StreamListener;
+  /** Where what waits is counted; to be set before anything does. */
+  held: HeldPart | undefined;
   readonly #host: StreamHost;
   #id = 0;
   #queue: Outgoing[] = [];
+  /** Bytes of the queue. */
+  #waiting = 0;
   #sendWindow = 0;
   readonly #receiveWindow: ReceiveWindow;
   #localEnded = false;
@@ -139,6 +144,7 @@ export class Http2Stream {
     if (first === undefined) return false;
     if (first.isHeaders) {
       this.#queue.shift();
+      this.#left(first.payload.length);
       this.#sendHeaders(first.payload, first.isEnd);
     } else if (!this.#sendPart(first)) return false;
     if (this.#queue.length === 0 && !this.#localEnded && !this.#closed) this.listener.onRoom();
@@ -147,9 +153,14 @@ export class Http2Stream {
 
   /** Something waits that could go, as far as this stream's own window is concerned. */
   get canSend(): boolean {
+    if (this.#queue.length === 0 || this.#id === 0) return false;
+    return this.#sendWindow > 0 || !this.needsWindow;
+  }
+
+  /** What waits first is data, and takes of the windows. */
+  get needsWindow(): boolean {
     const [first] = this.#queue;
-    if (first === undefined || this.#id === 0) return false;
-    return first.isHeaders || this.#sendWindow > 0 || lengthOf(first) === 0;
+    return first !== undefined && !first.isHeaders && lengthOf(first) > 0;
   }
 
   /** The other side takes `bytes` more, or fewer. False: more than there can be. */
@@ -182,8 +193,17 @@ export class Http2Stream {
   }
 
   #wait(outgoing: Outgoing): void {
+    const bytes = lengthOf(outgoing);
+    this.#waiting += bytes;
+    this.held?.add(bytes);
     this.#queue.push(outgoing);
     this.#host.holdBack(this);
+  }
+
+  /** So much of what waited waits no more. */
+  #left(bytes: number): void {
+    this.#waiting -= bytes;
+    this.held?.drop(bytes);
   }
 
   /** As much of data that waits as a frame and the windows take. */
@@ -194,10 +214,12 @@ export class Http2Stream {
     const length = lengthOf(first);
     if (length <= most || length === 0) {
       this.#queue.shift();
+      this.#left(length);
       this.#sendData(payload, isEnd, prefix);
       return true;
     }
     if (most <= 0) return false;
+    this.#left(most);
     const prefixBytes = prefix === undefined ? 0 : prefix.length;
     if (prefix !== undefined && most < prefixBytes) {
       first.prefix = prefix.subarray(most);
@@ -234,6 +256,7 @@ export class Http2Stream {
     if (this.#closed) return;
     this.#closed = true;
     this.#queue = [];
+    if (this.#waiting > 0) this.#left(this.#waiting);
     this.#host.closed(this);
   }
 }

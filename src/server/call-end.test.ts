@@ -13,6 +13,7 @@ import { ServerConnection } from '../http2/server-connection.ts';
 import { systemClock } from '../lib/clock.ts';
 import { silentLogger } from '../lib/log.ts';
 import { CallAdapters, type Serve, type StreamHandler } from './call.ts';
+import { ClientLoads } from './client-load.ts';
 import { FailureLog } from './failure-log.ts';
 import { RpcMetrics } from './metrics.ts';
 
@@ -40,7 +41,7 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
     },
   });
   const serve = make(adapters);
-  const load = { abandoned: 0 };
+  const load = new ClientLoads({ refused: () => undefined }).newClient(() => undefined);
   const [socket, other] = duplexPair();
   const connection = new ServerConnection({
     socket,
@@ -50,7 +51,7 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
       acceptCall(stream, fields, {
         messageBytesMax,
         load,
-        serve: (call: IncomingCall) => (call.path === path ? serve(call) : undefined),
+        serve: (call: IncomingCall) => (call.path === path ? serve(call, load) : undefined),
       }),
   });
   const peer = new RawPeer(other);
@@ -142,6 +143,27 @@ test('call: a message that is too large ends the handler, and is counted as that
   await adapters.idle();
   t.deepEqual(ends, ['AbortError']);
   t.deepEqual(counted(), ['rpc_handled_total ResourceExhausted 1', 'streams  0']);
+});
+
+test('call: requests that cannot be read, or never come whole, are counted as how they ended', async (t) => {
+  const { peer, counted, send, statusOf } = setUp((of) => of.unary(path, async (request) => request), 10);
+  peer.headers(1, head, true);
+  await until(() => statusOf(1) !== undefined, 'a status');
+  peer.headers(3, head);
+  send(3, 'too long for that');
+  await until(() => statusOf(3) !== undefined, 'a status');
+  peer.headers(5, [...head, 'grpc-timeout', '1m']);
+  await until(() => statusOf(5) !== undefined, 'a status');
+  peer.headers(7, head);
+  peer.reset(7, errorCode.cancel);
+  peer.headers(9, head);
+  send(9, 'fine', true);
+  await until(() => statusOf(9) !== undefined, 'a status');
+  const codes = ['Internal', 'ResourceExhausted', 'DeadlineExceeded', 'Canceled', 'OK'];
+  t.deepEqual(
+    counted(),
+    codes.map((code) => `rpc_handled_total ${code} 1`),
+  );
 });
 
 test('call: a stream that the server drains ends with Unavailable, and its reader with it', async (t) => {

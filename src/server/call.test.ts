@@ -13,6 +13,7 @@ import { ServerConnection } from '../http2/server-connection.ts';
 import { systemClock } from '../lib/clock.ts';
 import { silentLogger } from '../lib/log.ts';
 import { CallAdapters, type CallContext, type StreamHandler } from './call.ts';
+import { ClientLoads } from './client-load.ts';
 import { FailureLog } from './failure-log.ts';
 import { RpcMetrics } from './metrics.ts';
 
@@ -31,13 +32,13 @@ function serve(handler: StreamHandler) {
     },
   });
   const method = adapters.bidi(path, handler);
-  const load = { abandoned: 0 };
+  const load = new ClientLoads({ refused: () => undefined }).newClient(() => undefined);
   const connection = new ServerConnection({
     socket,
     streamWindowBytes: 65_535,
     connectionWindowBytes: 65_535,
     onStream: (stream, fields) =>
-      acceptCall(stream, fields, { messageBytesMax: 100, load, serve: (call) => method(call) }),
+      acceptCall(stream, fields, { messageBytesMax: 100, load, serve: (call) => method(call, load) }),
   });
   const peer = new RawPeer(other);
   other.write(clientPreface);

@@ -8,8 +8,10 @@ import type { CallListener, IncomingCall } from '../grpc/incoming-call.ts';
 import { StatusError, type GrpcStatus } from '../grpc/status.ts';
 import { InvariantError } from '../lib/invariant.ts';
 import type { RawMetadata } from '../store/store.ts';
+import type { ClientLoad, ReadKind } from './client-load.ts';
 import type { FailureLevel, FailureLog } from './failure-log.ts';
 import type { RpcMetrics } from './metrics.ts';
+import type { ReadPace } from './read-pace.ts';
 import { grpcCode } from '../grpc/codes.ts';
 
 /** What a handler knows of its call. */
@@ -20,6 +22,10 @@ export interface CallContext {
   readonly metadata: RawMetadata;
   /** Aborted by cancellation, deadline, a lost connection and shutdown. */
   readonly signal: AbortSignal;
+  /** The connection it came over. */
+  readonly client: ClientLoad;
+  /** What is answered is what a read of this kind brings: asked for when the pace says so, and counted there until it is taken. */
+  reading(kind: ReadKind): ReadPace;
 }
 
 /** The client's half and ours of a streaming call. Iterating ends at the client's half-close, and throws when the call is over before. */
@@ -47,7 +53,7 @@ export interface CallOptions {
 }
 
 /** Serves the calls of one method. */
-export type Serve = (call: IncomingCall) => CallListener;
+export type Serve = (call: IncomingCall, client: ClientLoad) => CallListener;
 
 /** The status a client sees for `error`: texts of EtcdError and of etcd itself travel, anything else stays here. */
 export function statusOf(error: unknown): GrpcStatus {
@@ -55,8 +61,7 @@ export function statusOf(error: unknown): GrpcStatus {
     return { code: error.code, details: error.message };
   if (error instanceof MalformedMessageError)
     return { code: grpcCode.invalidArgument, details: `switchyard: malformed request: ${error.message}` };
-  if (error instanceof Error && error.name === 'AbortError')
-    return { code: grpcCode.canceled, details: 'the call was canceled' };
+  if (error instanceof Error && error.name === 'AbortError') return canceled;
   if (error instanceof Error && error.name === 'TimeoutError')
     return { code: etcdErrors.timeout[0], details: etcdErrors.timeout[1] };
   return { code: grpcCode.internal, details: 'switchyard: internal error' };
@@ -76,6 +81,13 @@ function logLevel(code: number): FailureLevel {
     default:
       return 'debug';
   }
+}
+
+/** A streaming call; `readsOn`: false when its only request was read already. */
+interface StreamCall {
+  readonly call: IncomingCall;
+  readonly client: ClientLoad;
+  readonly readsOn: boolean;
 }
 
 /** Makes adapters that share a log, the counters and the shutdown signal. */
@@ -107,11 +119,12 @@ export class CallAdapters {
 
   /** A unary RPC. */
   unary(method: string, handler: UnaryHandler): Serve {
-    return (call) =>
-      new SingleRequest(call, (request) => {
+    return (call, client) =>
+      this.#single(method, call, (request) => {
         const started = performance.now();
         const abort = new AbortController();
         call.begin();
+        call.countAnswerIn(client.answers);
         this.#callsOpen++;
         const succeed = (response: Buffer) => {
           this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
@@ -119,6 +132,7 @@ export class CallAdapters {
           call.finish({ code: grpcCode.ok, details: '' });
           this.#callsOpen--;
           this.#ended();
+          client.answered();
         };
         const fail = (error: unknown) => {
           call.finish(this.#failed(method, error, endOf(call, abort.signal) ?? statusOf(error), started));
@@ -126,7 +140,7 @@ export class CallAdapters {
           this.#ended();
         };
         try {
-          handler(request, contextOf(call, method, abort.signal)).then(succeed, fail);
+          handler(request, contextOf(call, client, method, abort.signal)).then(succeed, fail);
         } catch (error) {
           // A handler that throws before its first await.
           fail(error);
@@ -137,15 +151,23 @@ export class CallAdapters {
 
   /** A bidirectional stream. */
   bidi(method: string, handler: StreamHandler): Serve {
-    return (call) => this.#run(method, call, true, (stream, context) => handler(stream, context));
+    return (call, client) => this.#run(method, { call, client, readsOn: true }, handler);
   }
 
   /** One request, many responses. */
   serverStream(method: string, handler: ServerStreamHandler): Serve {
-    return (call) =>
-      new SingleRequest(call, (request) =>
-        this.#run(method, call, false, (stream, context) => handler(request, stream, context)),
+    return (call, client) =>
+      this.#single(method, call, (request) =>
+        this.#run(method, { call, client, readsOn: false }, (stream, context) =>
+          handler(request, stream, context),
+        ),
       );
+  }
+
+  /** Calls that end before there is a request to serve count, too. */
+  #single(method: string, call: IncomingCall, begin: (request: Buffer) => CallListener): CallListener {
+    const ended = ({ code }: GrpcStatus) => this.#options.metrics.finished(method, code, 0);
+    return new SingleRequest(call, begin, ended);
   }
 
   #ended(): void {
@@ -154,7 +176,7 @@ export class CallAdapters {
     this.#idle = undefined;
   }
 
-  #run(method: string, call: IncomingCall, readsOn: boolean, handler: StreamHandler): CallListener {
+  #run(method: string, { call, client, readsOn }: StreamCall, handler: StreamHandler): CallListener {
     const started = performance.now();
     const { shutdown, metrics } = this.#options;
     const abort = new AbortController();
@@ -182,7 +204,7 @@ export class CallAdapters {
     };
     // A handler that throws before its first await fails like any other.
     const handled = new Promise<void>((resolve) =>
-      resolve(handler(stream, contextOf(call, method, abort.signal))),
+      resolve(handler(stream, contextOf(call, client, method, abort.signal))),
     );
     Promise.race([handled, stopped.promise]).then(() => finish(), finish);
     return stream;
@@ -199,19 +221,27 @@ export class CallAdapters {
 /** How a call ended before its handler did: what the client was told, Canceled where it is gone; undefined: it goes on. */
 function endOf(call: IncomingCall, signal: AbortSignal): GrpcStatus | undefined {
   if (!signal.aborted) return undefined;
-  return call.status ?? { code: grpcCode.canceled, details: 'the call was canceled' };
+  return call.status ?? canceled;
 }
+
+const canceled: GrpcStatus = { code: grpcCode.canceled, details: 'the call was canceled' };
 
 const ignore = () => undefined;
 
 /** The reason of every signal of a call: one for all, since to make one costs more than the rest of a cancellation. */
 const over = new DOMException('The call is over', 'AbortError');
 
-function contextOf(call: IncomingCall, method: string, signal: AbortSignal): CallContext {
+function contextOf(call: IncomingCall, client: ClientLoad, method: string, signal: AbortSignal): CallContext {
   let metadata: RawMetadata | undefined;
   return {
     method,
     signal,
+    client,
+    reading(kind) {
+      const pace = client.reads(kind);
+      call.countAnswerIn(pace.held);
+      return pace;
+    },
     get metadata() {
       return (metadata ??= call.metadata());
     },
@@ -222,11 +252,18 @@ function contextOf(call: IncomingCall, method: string, signal: AbortSignal): Cal
 class SingleRequest implements CallListener {
   readonly #call: IncomingCall;
   readonly #begin: (request: Buffer) => CallListener;
+  readonly #ended: (status: GrpcStatus) => void;
   #served: CallListener | undefined;
 
-  constructor(call: IncomingCall, begin: (request: Buffer) => CallListener) {
+  /** `ended`: called where `begin` never is. */
+  constructor(
+    call: IncomingCall,
+    begin: (request: Buffer) => CallListener,
+    ended: (status: GrpcStatus) => void,
+  ) {
     this.#call = call;
     this.#begin = begin;
+    this.#ended = ended;
   }
 
   onMessage(): void {
@@ -241,13 +278,16 @@ class SingleRequest implements CallListener {
           'grpc: expected one message of the request, got none or more',
         );
     } catch (error) {
-      return call.finish(statusOf(error));
+      const status = statusOf(error);
+      this.#ended(status);
+      return call.finish(status);
     }
     this.#served = this.#begin(request);
   }
 
   onCancelled(): void {
-    this.#served?.onCancelled();
+    if (this.#served === undefined) this.#ended(this.#call.status ?? canceled);
+    else this.#served.onCancelled();
   }
 
   onRoom(): void {
@@ -276,7 +316,7 @@ class CallStream implements MessageStream, CallListener {
   #reader: (() => void) | undefined;
   #closed = false;
 
-  /** `readsOn`: false when the request was read already. */
+  /** `readsOn`: see StreamCall. */
   constructor(call: IncomingCall, readsOn: boolean, abort: AbortController) {
     this.#call = call;
     this.#readsOn = readsOn;
@@ -287,7 +327,7 @@ class CallStream implements MessageStream, CallListener {
     while (this.#readsOn) {
       // An end that the client did not mean must not look like its half-close.
       this.#abort.signal.throwIfAborted();
-      const message = this.#call.read();
+      const message = this.#call.take();
       if (message !== undefined) yield message;
       else if (this.#call.isWhole) return;
       else await new Promise<void>((resolve) => (this.#reader = resolve));

@@ -14,7 +14,8 @@ import {
 import { putRangeOf, rangeOf, txnKeysOf } from '../etcd/codec/keys.ts';
 import { decodeTxnRequest, decodeTxnResponse, encodeTxnResponse } from '../etcd/codec/txn.ts';
 import { EtcdError } from '../etcd/errors.ts';
-import type { LeaseId, RequestOp, ResponseOp } from '../etcd/types.ts';
+import { isOneKey } from '../etcd/range.ts';
+import type { LeaseId, RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
@@ -58,6 +59,12 @@ async function storeOr(find: () => Promise<Store>, check: () => void): Promise<S
   }
 }
 
+/** Whether a txn may bring many pairs; what nested ones do is not looked at. */
+function hasList({ success, failure }: TxnRequest): boolean {
+  const isList = (op: RequestOp) => op.type === 'range' && op.request.rangeEnd.length > 0;
+  return success.some(isList) || failure.some(isList);
+}
+
 /** Txn: besides the routing it marks points in time for Compact. */
 function createTxn({ router }: ServiceOptions): UnaryHandler {
   const runTxn = async (store: Store, request: Buffer, context: CallContext) => {
@@ -65,7 +72,17 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
     const decoded = decodeTxnRequest(request);
     checkTxn(decoded);
     checkTxnSize(request, decoded);
-    return encodeTxnResponse(await store.txn(decoded, context.signal));
+    if (!hasList(decoded)) return encodeTxnResponse(await store.txn(decoded, context.signal));
+    const pace = context.reading('lists');
+    await pace.begin(context.signal);
+    let bytes = 0;
+    try {
+      const answer = encodeTxnResponse(await store.txn(decoded, context.signal));
+      bytes = answer.length;
+      return answer;
+    } finally {
+      pace.done(bytes);
+    }
   };
 
   return async (request, context) => {
@@ -83,23 +100,39 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
   };
 }
 
+/** Range: a client that does not take what it has asked for waits for what else it asks. */
+function createRange({ router }: ServiceOptions): UnaryHandler {
+  return async (request, context) => {
+    const keys = rangeOf(request);
+    const store = await storeOr(
+      () => router.storeFor(keys, context.signal),
+      () => checkRange(decodeRangeRequest(request)),
+    );
+    const pace = context.reading(isOneKey(keys) ? 'gets' : 'lists');
+    const turn = pace.begin(context.signal);
+    if (turn !== undefined) await turn;
+    let bytes = 0;
+    try {
+      let answer: Buffer;
+      if (store.passthrough === undefined) {
+        const decoded = decodeRangeRequest(request);
+        checkRange(decoded);
+        answer = encodeRangeResponse(await store.range(decoded, context.signal));
+      } else answer = await passUnary(store.passthrough, request, context);
+      bytes = answer.length;
+      return answer;
+    } finally {
+      pace.done(bytes);
+    }
+  };
+}
+
 /** The KV service over `router`. */
 export function createKvService(options: ServiceOptions): Service {
   const { router } = options;
   const checkLease = async (id: LeaseId, signal: AbortSignal): Promise<void> => {
     const { ttl } = await router.defaultStore.leaseTimeToLive({ id, keys: false }, signal);
     if (ttl < 0) throw new EtcdError('leaseNotFound');
-  };
-
-  const range = async (request: Buffer, context: CallContext): Promise<Buffer> => {
-    const store = await storeOr(
-      () => router.storeFor(rangeOf(request), context.signal),
-      () => checkRange(decodeRangeRequest(request)),
-    );
-    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
-    const decoded = decodeRangeRequest(request);
-    checkRange(decoded);
-    return encodeRangeResponse(await store.range(decoded, context.signal));
   };
 
   const put = async (request: Buffer, context: CallContext): Promise<Buffer> => {
@@ -142,7 +175,13 @@ export function createKvService(options: ServiceOptions): Service {
   };
 
   return {
-    unary: { Range: range, Put: put, DeleteRange: deleteRange, Txn: createTxn(options), Compact: compact },
+    unary: {
+      Range: createRange(options),
+      Put: put,
+      DeleteRange: deleteRange,
+      Txn: createTxn(options),
+      Compact: compact,
+    },
     serverStream: { RangeStream: createRangeStream(options) },
   };
 }

@@ -8,6 +8,7 @@ import { createServer as createNetServer, type Server as NetServer, type Socket 
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
+import { connectionsMax } from './client-load.ts';
 import type { TlsMaterial } from './tls-files.ts';
 
 /** How every HTTP/2 connection begins (RFC 9113, 3.4); no HTTP/1 method begins like this. */
@@ -16,6 +17,8 @@ const http2Preface = Buffer.from('PRI * HTTP/2.0');
 const silenceTimeoutMs = 20_000;
 /** When the system begins to ask a silent peer whether it is still there: a watch may be silent for days, a dead client too. */
 const keepAliveDelayMs = 30_000;
+/** Refused connections are told of at most this often. */
+const tellEveryMs = 10_000;
 
 export interface ListenerOptions {
   readonly url: ListenUrl;
@@ -55,6 +58,13 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     others.add(socket);
     socket.once('close', () => others.delete(socket));
     classify(socket, { silenceMs, injectHttp2, handOverHttp: () => http.emit('connection', socket) });
+  });
+  server.maxConnections = connectionsMax;
+  let toldAt = Number.NEGATIVE_INFINITY;
+  server.on('drop', () => {
+    if (performance.now() - toldAt < tellEveryMs) return;
+    toldAt = performance.now();
+    logger.warn('client connections refused: there are too many', { connectionsMax });
   });
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);

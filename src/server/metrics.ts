@@ -1,5 +1,5 @@
-// Counters of the server in Prometheus text: calls by method and code with their time, open streams. Read by
-// server/http.ts; written by server/call.ts only.
+// Counters of the server in Prometheus text: calls by method and code with their time, open streams, what is held for clients. Read
+// by server/http.ts; written by server/call.ts and server/server.ts.
 
 import { grpcCode } from '../grpc/codes.ts';
 
@@ -47,6 +47,8 @@ export class RpcMetrics {
   readonly #handled = new Map<string, Map<number, number>>();
   readonly #latencies = new Map<string, Latency>();
   readonly #streams = new Map<string, number>();
+  /** Each gives its lines. */
+  readonly #gauges: (() => string[])[] = [];
 
   /** Counts one finished call; streams count at their end. */
   finished(method: string, code: number, tookMs: number): void {
@@ -71,6 +73,11 @@ export class RpcMetrics {
 
   streamClosed(method: string): void {
     this.#streams.set(method, (this.#streams.get(method) ?? 1) - 1);
+  }
+
+  /** `value` is asked whenever somebody looks. */
+  gauge(name: string, help: string, value: () => number): void {
+    this.#gauges.push(() => [...metricHead(name, 'gauge', help), `${name} ${value()}`]);
   }
 
   /** The Prometheus text of everything counted. */
@@ -101,7 +108,7 @@ export class RpcMetrics {
     lines.push(...metricHead('switchyard_streams', 'gauge', 'Streams that are open.'));
     for (const [method, count] of this.#streams)
       lines.push(`switchyard_streams{method="${method}"} ${count}`);
-    lines.push(...processMetrics());
+    lines.push(...this.#gauges.flatMap((gauge) => gauge()), ...processMetrics());
     return `${lines.join('\n')}\n`;
   }
 }

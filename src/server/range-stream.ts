@@ -5,7 +5,9 @@
 import { decodeRangeRequest, encodeRangeStreamResponse } from '../etcd/codec/kv.ts';
 import { EtcdError } from '../etcd/errors.ts';
 import { keyRange } from '../etcd/range.ts';
-import type { ServerStreamHandler } from './call.ts';
+import type { RangeChunk } from '../etcd/types.ts';
+import type { MessageStream, ServerStreamHandler } from './call.ts';
+import type { ReadPace } from './read-pace.ts';
 import { passServerStream, type ServiceOptions } from './service.ts';
 import { checkRange, checkRangeStream } from './validate.ts';
 
@@ -21,8 +23,35 @@ export function createRangeStream({ router }: Pick<ServiceOptions, 'router'>): S
       const message = `switchyard: KV.RangeStream is not implemented for store ${store.name}`;
       throw new EtcdError('unimplemented', { message });
     }
-    // The next chunk is read when the client has taken enough of those before.
-    for await (const chunk of store.rangeStream(decoded, context.signal))
-      await stream.write(encodeRangeStreamResponse(chunk));
+    const pace = context.reading('lists');
+    const chunks = store.rangeStream(decoded, context.signal)[Symbol.asyncIterator]();
+    try {
+      // The next chunk is read when the client has taken enough of those before, of all its streams.
+      while (await passChunk(chunks, stream, { pace, signal: context.signal }));
+    } finally {
+      await chunks.return?.();
+    }
   };
+}
+
+/** False: there are no more. */
+async function passChunk(
+  chunks: AsyncIterator<RangeChunk>,
+  stream: MessageStream,
+  { pace, signal }: { readonly pace: ReadPace; readonly signal: AbortSignal },
+): Promise<boolean> {
+  await pace.begin(signal);
+  let bytes = 0;
+  let taken: Promise<void>;
+  try {
+    const { done, value } = await chunks.next();
+    if (done === true) return false;
+    const message = encodeRangeStreamResponse(value);
+    bytes = message.length;
+    taken = stream.write(message);
+  } finally {
+    pace.done(bytes);
+  }
+  await taken;
+  return true;
 }

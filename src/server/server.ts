@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
+import type { GrpcStatus } from '../grpc/status.ts';
 import { ConnectionError, errorCode } from '../http2/frame.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -13,6 +14,7 @@ import type { Logger } from '../lib/log.ts';
 import type { Router } from '../router/router.ts';
 import { createAuthService } from './auth.ts';
 import { CallAdapters, type Serve } from './call.ts';
+import { ClientLoads } from './client-load.ts';
 import { createClusterService } from './cluster.ts';
 import { FailureLog } from './failure-log.ts';
 import { createHealthService } from './health.ts';
@@ -134,21 +136,35 @@ function methodsOf(options: ServerOptions, parts: Parts): ReadonlyMap<string, Se
   return methods;
 }
 
+interface ConnectionsOptions {
+  readonly metrics: RpcMetrics;
+  readonly logger: Logger;
+}
+
 /** The HTTP/2 connections of clients. */
 class Connections {
   readonly #methods: ReadonlyMap<string, Serve>;
   readonly #logger: Logger;
+  readonly #loads: ClientLoads;
   readonly #open = new Set<ServerConnection>();
 
-  constructor(methods: ReadonlyMap<string, Serve>, logger: Logger) {
+  constructor(methods: ReadonlyMap<string, Serve>, { metrics, logger }: ConnectionsOptions) {
     this.#methods = methods;
     this.#logger = logger;
+    const refused = (path: string, { code }: GrpcStatus) =>
+      methods.has(path) && metrics.finished(path, code, 0);
+    this.#loads = new ClientLoads({ refused });
+    const gauge = (name: string, help: string, value: () => number) =>
+      metrics.gauge(`switchyard_${name}`, help, value);
+    gauge('client_connections', 'HTTP/2 connections of clients.', () => this.#open.size);
+    gauge('asked_bytes', 'What calls that are not over, and watches, hold.', () => this.#loads.askedBytes);
+    gauge('answer_bytes', 'Answers that clients have not taken.', () => this.#loads.answerBytes);
   }
 
   /** Serves what comes over `socket`. */
   add(socket: Socket): void {
-    const serve = (call: IncomingCall) => this.#methods.get(call.path)?.(call);
-    const load = { abandoned: 0 };
+    const load = this.#loads.newClient((error) => connection.fail(error));
+    const serve = (call: IncomingCall) => this.#methods.get(call.path)?.(call, load);
     const connection = new ServerConnection({
       socket,
       streamWindowBytes,
@@ -254,7 +270,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     onBroken: options.onBroken,
   });
   const parts: Parts = { readiness, metrics, adapters, shutdown, identity, tls };
-  const connections = new Connections(methodsOf(options, parts), logger);
+  const connections = new Connections(methodsOf(options, parts), { metrics, logger });
   const release = () => {
     connections.destroy();
     failures.flush();

@@ -2,12 +2,11 @@
 
 import test from 'ava';
 import type { Store } from '../store/store.ts';
-import { StreamPace } from './watch-pace.ts';
+import { StreamPace, Turns } from './watch-pace.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-function setUp() {
-  const pace = new StreamPace();
+function setUp(pace = new StreamPace(new Turns(64))) {
   const holders: string[] = [];
   const ask = (name: string, store: Store, from: 'memory' | 'history') => {
     const back = Promise.resolve(pace.of(store).turn(from)).then((release) => {
@@ -48,4 +47,24 @@ test('history is held by two watches of a store, and by others beside them', asy
   await a();
   await turn();
   t.is(holders.at(-1), 'c');
+});
+
+test('history is held by so many watches of all streams of a connection', async (t) => {
+  const shared = new Turns(3);
+  const [first, second] = [setUp(new StreamPace(shared)), setUp(new StreamPace(shared))];
+  const a = first.ask('a', one, 'history');
+  first.ask('b', one, 'history');
+  for (const name of ['c', 'd']) second.ask(name, one, 'history');
+  second.ask('e', one, 'memory');
+  await turn();
+  t.deepEqual(
+    [first.holders, second.holders.toSorted()],
+    [
+      ['a', 'b'],
+      ['c', 'e'],
+    ],
+  );
+  await a();
+  await turn();
+  t.is(second.holders.at(-1), 'd');
 });

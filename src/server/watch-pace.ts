@@ -1,5 +1,6 @@
 // Turns of the SQL watches of one stream: what they have taken from their stores and the client has not is bounded by the
-// stream, however many watches it has. A few may hold history; of what comes live, one at a time.
+// stream, however many watches it has. A few may hold history, and some of all streams of a connection; of what comes live, one at a
+// time.
 
 import type { Store, WatchPace } from '../store/store.ts';
 
@@ -7,9 +8,9 @@ import type { Store, WatchPace } from '../store/store.ts';
 const historyTurnsMax = 2;
 
 /** At most `max` turns at a time, given in the order they were asked for. */
-class Turns {
+export class Turns {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(max: number) {
     this.#free = max;
@@ -20,7 +21,7 @@ class Turns {
       this.#free--;
       return this.#taken();
     }
-    return new Promise<void>((resolve) => this.#waiting.push(resolve)).then(() => this.#taken());
+    return new Promise<void>((resolve) => this.#waiting.add(resolve)).then(() => this.#taken());
   }
 
   #taken(): () => void {
@@ -28,9 +29,12 @@ class Turns {
     return () => {
       if (isBack) return;
       isBack = true;
-      const next = this.#waiting.shift();
+      const [next] = this.#waiting;
       if (next === undefined) this.#free++;
-      else next();
+      else {
+        this.#waiting.delete(next);
+        next();
+      }
     };
   }
 }
@@ -40,10 +44,25 @@ export class StreamPace {
   readonly #memory = new Turns(1);
   /** Apart for each store: one that is slow to read holds up its own only. */
   readonly #history = new Map<Store, Turns>();
+  /** Of all streams of the connection. */
+  readonly #shared: Turns;
+
+  constructor(shared: Turns) {
+    this.#shared = shared;
+  }
 
   of(store: Store): WatchPace {
     let history = this.#history.get(store);
     if (history === undefined) this.#history.set(store, (history = new Turns(historyTurnsMax)));
-    return { turn: (from) => (from === 'memory' ? this.#memory : history).take() };
+    return { turn: (from) => (from === 'memory' ? this.#memory.take() : this.#both(history)) };
+  }
+
+  async #both(history: Turns): Promise<() => void> {
+    const own = await history.take();
+    const shared = await this.#shared.take();
+    return () => {
+      shared();
+      own();
+    };
   }
 }

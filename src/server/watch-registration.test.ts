@@ -2,7 +2,8 @@
 
 import test from 'ava';
 import { decodeWatchResponse } from '../etcd/codec/watch.ts';
-import type { MessageStream } from './call.ts';
+import type { CallContext, MessageStream } from './call.ts';
+import { ClientLoads } from './client-load.ts';
 import type { ServiceOptions } from './service.ts';
 import { MemoryStore, memoryRouter, TestGateway } from './server-fakes.ts';
 import { create, FakeEtcd, next } from './watch-fakes.ts';
@@ -83,7 +84,14 @@ test('a client that has half-closed gets the watches it asked for, also where fi
     },
   };
   const abort = new AbortController();
-  const context = { method: '/etcdserverpb.Watch/Watch', metadata: {}, signal: abort.signal };
+  const client = new ClientLoads({ refused: () => undefined }).newClient(() => undefined);
+  const context: CallContext = {
+    method: '/etcdserverpb.Watch/Watch',
+    metadata: {},
+    signal: abort.signal,
+    client,
+    reading: (kind) => client.reads(kind),
+  };
   const run = createWatchService(options).bidi!['Watch']!(stream, context);
   await Promise.race([created.promise, run]);
   t.deepEqual(answers, ['0', '1']);

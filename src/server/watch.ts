@@ -17,7 +17,7 @@ import {
   type WatchRequest,
 } from '../etcd/codec/watch.ts';
 import { EtcdError, etcdErrors } from '../etcd/errors.ts';
-import { isEmptyRange, overlaps, type KeyRange } from '../etcd/range.ts';
+import { isEmptyRange, type KeyRange } from '../etcd/range.ts';
 import type { ResponseHeader, WatchCreateRequest, WatchId } from '../etcd/types.ts';
 import { inTime } from '../lib/in-time.ts';
 import { type Store } from '../store/store.ts';
@@ -30,6 +30,8 @@ import { StreamPace } from './watch-pace.ts';
 import { ProgressRound } from './watch-progress.ts';
 import { Registration } from './watch-registration.ts';
 import { SqlWatch } from './watch-sql.ts';
+import { WatchWeights } from './watch-weights.ts';
+import { WatchedRanges } from './watched-ranges.ts';
 import { StatusError } from '../grpc/status.ts';
 import { grpcCode } from '../grpc/codes.ts';
 
@@ -37,15 +39,13 @@ import { grpcCode } from '../grpc/codes.ts';
 const mixedWatchIdMin = 2n ** 32n;
 /** How long a create may take before requests behind it are looked at. */
 const createPatienceMs = 500;
-/** Creates of one stream that are on their way at a time. */
+/** Creates of one stream that are on their way at a time, and the bytes of their requests. */
 const createsUnderWayMax = 256;
+const createBytesMax = 1024 * 1024;
 /** Marks that progress requests get which came while the ones before were unanswered; an etcd that is behind gives them none. */
 const progressAgainMax = 100;
-/** Ranges that a stream remembers to know which placements concern it; with more, all do. */
-const rangesMax = 1_000;
-
-/** What an id belongs to. A watch that a compaction has ended keeps its id until the client cancels it, as in etcd. */
-type Owner = { readonly watch: SqlWatch } | { readonly leg: EtcdLeg };
+/** What an id belongs to, and weighs. A watch that a compaction has ended keeps its id until the client cancels it, as in etcd. */
+type Owner = { readonly weight: number } & ({ readonly watch: SqlWatch } | { readonly leg: EtcdLeg });
 
 class WatchSession {
   readonly #options: ServiceOptions;
@@ -53,14 +53,13 @@ class WatchSession {
   readonly #context: CallContext;
   readonly #stream: MessageStream;
   readonly #outlet: WatchOutlet;
-  readonly #pace = new StreamPace();
+  readonly #pace: StreamPace;
   readonly #failed = Promise.withResolvers<never>();
   readonly #owners = new Map<WatchId, Owner>();
   readonly #legs = new Map<Store, EtcdLeg>();
   /** The only store that ever had a watch here; `mixed` from the second one on. */
   #place: Store | 'none' | 'mixed' = 'none';
-  /** What has been watched here and where, by the range's text. */
-  readonly #watched = new Map<string, { readonly range: KeyRange; readonly store: Store }>();
+  readonly #watched = new WatchedRanges();
   #nextId = 0n;
   #nextMixedId = mixedWatchIdMin;
   #round: ProgressRound | undefined;
@@ -69,6 +68,8 @@ class WatchSession {
   /** The last create under way; those before it are done when it is. */
   #creating: Promise<void> | undefined;
   #createsUnderWay = 0;
+  #createBytes = 0;
+  readonly #weights: WatchWeights;
   /** When the last create was read. */
   #createdAt = 0;
 
@@ -77,6 +78,8 @@ class WatchSession {
     this.#headers = headers;
     this.#stream = stream;
     this.#context = context;
+    this.#pace = new StreamPace(context.client.history);
+    this.#weights = new WatchWeights(context.client.asked);
     const fail = (error: unknown) => this.#failed.reject(error);
     this.#outlet = new StreamOutlet(stream, { signal: context.signal, fail });
   }
@@ -97,6 +100,7 @@ class WatchSession {
     return Promise.race([this.#failed.promise, aborted.promise]).finally(() => {
       clearInterval(ticker);
       forget();
+      this.#weights.end();
     });
   }
 
@@ -106,26 +110,13 @@ class WatchSession {
 
   /** A watch of a type that now lives elsewhere would wait for ever: the client comes back and is led to the right store. */
   #moved(ranges: readonly KeyRange[], store: Store | undefined): void {
-    const concerned =
-      this.#watched.size > rangesMax ||
-      [...this.#watched.values()].some(
-        (watched) => watched.store !== store && ranges.some((range) => overlaps(range, watched.range)),
-      );
-    if (concerned) this.#failed.reject(new EtcdError('timeout'));
+    if (this.#watched.areElsewhere(ranges, store)) this.#failed.reject(new EtcdError('timeout'));
   }
 
   async #storeFor(range: KeyRange): Promise<Store> {
     const store = await this.#options.router.storeFor(range, this.#context.signal);
-    this.#remember(range, store);
+    this.#watched.add(range, store);
     return store;
-  }
-
-  #remember(range: KeyRange, store: Store): void {
-    if (this.#watched.size > rangesMax) return;
-    this.#watched.set(`${range.start.toString('latin1')}\n${range.end?.toString('latin1') ?? ''}`, {
-      range,
-      store,
-    });
   }
 
   async #receive(): Promise<void> {
@@ -158,8 +149,29 @@ class WatchSession {
     await inTime(this.#creating, Math.max(0, createPatienceMs - waitedMs));
   }
 
-  /** Registers at once, and answers when the creates before it are answered. */
+  /** Answers when the creates before it are answered. */
   async #enqueueCreate(asked: WatchCreateRequest, message: Buffer): Promise<void> {
+    const create = this.#begin(asked, message);
+    const before = this.#creating;
+    this.#createsUnderWay++;
+    this.#createBytes += message.length;
+    this.#createdAt = performance.now();
+    const creating = Promise.resolve(before)
+      .then(create)
+      .catch((error: unknown) => this.#failed.reject(error))
+      .finally(() => {
+        this.#createsUnderWay--;
+        this.#createBytes -= message.length;
+        if (this.#creating === creating) this.#creating = undefined;
+      });
+    this.#creating = creating;
+    if (this.#createsUnderWay >= createsUnderWayMax || this.#createBytes >= createBytesMax) await creating;
+  }
+
+  /** Registers at once; gives what answers in its turn. */
+  #begin(asked: WatchCreateRequest, message: Buffer): () => Promise<void> {
+    const weight = this.#weights.take(asked.key.length + asked.rangeEnd.length);
+    if (weight === undefined) return () => this.#createFailed(new EtcdError('tooManyRequests'));
     const registration = new Registration({
       asked,
       storeFor: (range) => this.#storeFor(range),
@@ -167,38 +179,31 @@ class WatchSession {
       paceOf: (store) => this.#pace.of(store),
       signal: this.#context.signal,
     });
-    const before = this.#creating;
-    this.#createsUnderWay++;
-    this.#createdAt = performance.now();
-    const creating = Promise.resolve(before)
-      .then(() => this.#create(registration, message))
-      .catch((error: unknown) => this.#failed.reject(error))
-      .finally(() => {
-        this.#createsUnderWay--;
-        if (this.#creating === creating) this.#creating = undefined;
-      });
-    this.#creating = creating;
-    if (this.#createsUnderWay >= createsUnderWayMax) await creating;
+    return () => this.#create(registration, message, weight);
   }
 
-  async #create(registration: Registration, message: Buffer): Promise<void> {
+  async #create(registration: Registration, message: Buffer, weight: number): Promise<void> {
     const { request, range } = registration;
+    let kept = weight;
+    const abandon = () => {
+      registration.abandon();
+      this.#weights.drop(kept);
+      kept = 0;
+    };
     let store: Store;
     try {
       store = await registration.store;
       // The first answer of an etcd to ids of its own must be known before ids are chosen around them.
       if (this.#place !== store) for (const leg of this.#legs.values()) await leg.settled();
       const reason = this.#reasonAgainst(request, range, store);
-      if (reason !== undefined) {
-        registration.abandon();
-        return await this.#refuse(store, reason);
-      }
-      if (store.passthrough === undefined) return await this.#createSql(store, registration);
+      if (reason === undefined && store.passthrough === undefined)
+        return await this.#createSql(store, registration, weight);
+      abandon();
+      if (reason !== undefined) return await this.#refuse(store, reason);
     } catch (error) {
-      registration.abandon();
+      abandon();
       return this.#createFailed(error);
     }
-    registration.abandon();
     return this.#createEtcd(store, request, message);
   }
 
@@ -212,13 +217,13 @@ class WatchSession {
     return owner === undefined ? undefined : 'mvcc: duplicate watch ID provided on the WatchStream';
   }
 
-  async #createSql(store: Store, registration: Registration): Promise<void> {
+  async #createSql(store: Store, registration: Registration, weight: number): Promise<void> {
     const { request, abort } = registration;
     const { template, watch } = await registration.registered();
     this.#join(store);
     const id = this.#choose(request.watchId, this.#place === store ? 'natural' : 'mixed');
     const sql = new SqlWatch({ id, store, watch, request, header: template, abort, outlet: this.#outlet });
-    this.#owners.set(id, { watch: sql });
+    this.#owners.set(id, { watch: sql, weight });
     const header = { ...template, revision: watch.createdRevision };
     await this.#outlet.write(encodeWatchResponse({ header, watchId: id, created: true }));
     sql.start(() => this.#round?.leave(id));
@@ -234,7 +239,7 @@ class WatchSession {
         context: this.#context,
         outlet: this.#outlet,
         isAlone: () => this.#isAlone(store),
-        created: (id, owner) => this.#owners.set(id, { leg: owner }),
+        created: (id, owner) => this.#owners.set(id, { leg: owner, weight: this.#weights.add(0) }),
         canceled: (id) => this.#forget(id),
       });
       this.#legs.set(store, leg);
@@ -298,6 +303,7 @@ class WatchSession {
   }
 
   #forget(id: WatchId): void {
+    this.#weights.drop(this.#owners.get(id)?.weight ?? 0);
     this.#owners.delete(id);
     this.#round?.leave(id);
   }

@@ -1,0 +1,108 @@
+// What clients may make the gateway hold: every bound of a connection, and of all together, stands here. Nothing is queued without
+// one: a call weighs from its headers to its end, an answer until the client has taken it. Used by server.ts and call.ts.
+
+import type { CallLoad } from '../grpc/call-load.ts';
+import type { GrpcStatus } from '../grpc/status.ts';
+import { ConnectionError, errorCode } from '../http2/frame.ts';
+import { etcdErrors } from '../etcd/errors.ts';
+import { HeldBytes, type HeldLimits, type HeldPart } from '../lib/held-bytes.ts';
+import { ReadPace } from './read-pace.ts';
+import { Turns } from './watch-pace.ts';
+
+const mebibyte = 1024 * 1024;
+/** Connections to one client address; further ones are closed at once. */
+export const connectionsMax = 10_000;
+/** Calls that are not over, with what came of their requests, and watches: above, `tooManyRequests`. */
+const askedLimits: HeldLimits = { partMax: 128 * mebibyte, allMax: 512 * mebibyte, share: 4 * mebibyte };
+/**
+ * Answers that the client has not taken, of gets, of lists and of everything else apart. Above, gets and lists wait, and calls are
+ * refused with `tooManyRequests` where the rest is too much.
+ */
+const answersLimits: HeldLimits = { partMax: 64 * mebibyte, allMax: 512 * mebibyte, share: 4 * mebibyte };
+/** A client that has asked for so much of the rest, before it was refused more, and takes none of it has its connection closed. */
+const answersEndBytes = 256 * mebibyte;
+/** What a get and a list are expected to bring before any was answered. */
+const getBytes = 64 * 1024;
+const listBytes = 8 * mebibyte;
+/** Watches of a connection that hold, or are reading, a piece of history. */
+const historyTurnsMax = 64;
+export type ReadKind = 'gets' | 'lists';
+
+export interface ClientLoadsOptions {
+  /** A call to `path` was refused before anybody has served it. */
+  readonly refused: (path: string, status: GrpcStatus) => void;
+}
+
+/** All client connections. */
+export class ClientLoads {
+  readonly #options: ClientLoadsOptions;
+  readonly #asked = new HeldBytes(askedLimits);
+  readonly #answers = new HeldBytes(answersLimits);
+
+  constructor(options: ClientLoadsOptions) {
+    this.#options = options;
+  }
+
+  /** Bytes of calls that are not over. */
+  get askedBytes(): number {
+    return this.#asked.bytes;
+  }
+
+  /** Bytes of answers that clients have not taken. */
+  get answerBytes(): number {
+    return this.#answers.bytes;
+  }
+
+  /** For a new connection; `fail` ends it. */
+  newClient(fail: (error: ConnectionError) => void): ClientLoad {
+    const answers = () => this.#answers.newPart();
+    return new ClientLoad({ asked: this.#asked.newPart(), answers, fail, refused: this.#options.refused });
+  }
+}
+
+/** One client connection. */
+export class ClientLoad implements CallLoad {
+  abandoned = 0;
+  readonly asked: HeldPart;
+  readonly answers: HeldPart;
+  readonly refusal: GrpcStatus = tooManyRequests;
+  /** Of the watches of all its streams. */
+  readonly history = new Turns(historyTurnsMax);
+  readonly #reads: Readonly<Record<ReadKind, ReadPace>>;
+  readonly #fail: (error: ConnectionError) => void;
+  readonly #refused: ClientLoadsOptions['refused'];
+
+  constructor(options: {
+    readonly asked: HeldPart;
+    readonly answers: () => HeldPart;
+    readonly fail: (error: ConnectionError) => void;
+    readonly refused: ClientLoadsOptions['refused'];
+  }) {
+    this.asked = options.asked;
+    this.answers = options.answers();
+    this.#reads = {
+      gets: new ReadPace(options.answers(), getBytes),
+      lists: new ReadPace(options.answers(), listBytes),
+    };
+    this.#fail = options.fail;
+    this.#refused = options.refused;
+  }
+
+  reads(kind: ReadKind): ReadPace {
+    return this.#reads[kind];
+  }
+
+  /** See CallLoad. */
+  refused(path: string): void {
+    this.#refused(path, this.refusal);
+  }
+
+  /** An answer has been given to the transport. */
+  answered(): void {
+    if (this.answers.bytes < answersEndBytes) return;
+    this.#fail(new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be taken'));
+  }
+}
+
+const [code, details] = etcdErrors.tooManyRequests;
+const tooManyRequests: GrpcStatus = { code, details };
