@@ -6,24 +6,24 @@ import type { GrpcStatus } from '../grpc/status.ts';
 import { ConnectionError, errorCode } from '../http2/frame.ts';
 import { etcdErrors } from '../etcd/errors.ts';
 import { HeldBytes, type HeldLimits, type HeldPart } from '../lib/held-bytes.ts';
-import { ReadPace } from './read-pace.ts';
+import { ReadPace, type ExpectedBytes } from './read-pace.ts';
 import { Turns } from './watch-pace.ts';
 
 const mebibyte = 1024 * 1024;
 /** Connections to one client address; further ones are closed at once. */
 export const connectionsMax = 10_000;
 /** Calls that are not over, with what came of their requests, and watches: above, `tooManyRequests`. */
-const askedLimits: HeldLimits = { partMax: 128 * mebibyte, allMax: 512 * mebibyte, share: 4 * mebibyte };
+const askedLimits: HeldLimits = { partMax: 128 * mebibyte, allMax: 256 * mebibyte, share: 4 * mebibyte };
 /**
  * Answers that the client has not taken, of gets, of lists and of everything else apart. Above, gets and lists wait, and calls are
  * refused with `tooManyRequests` where the rest is too much.
  */
-const answersLimits: HeldLimits = { partMax: 64 * mebibyte, allMax: 512 * mebibyte, share: 4 * mebibyte };
+const answersLimits: HeldLimits = { partMax: 64 * mebibyte, allMax: 256 * mebibyte, share: 4 * mebibyte };
 /** A client that has asked for so much of the rest, before it was refused more, and takes none of it has its connection closed. */
 const answersEndBytes = 256 * mebibyte;
-/** What a get and a list are expected to bring before any was answered. */
-const getBytes = 64 * 1024;
-const listBytes = 8 * mebibyte;
+/** What a get and a list are expected to bring before any was answered, and at least: so few are under way at once. */
+const getBytes: ExpectedBytes = { first: mebibyte / 2, least: 64 * 1024 };
+const listBytes: ExpectedBytes = { first: 8 * mebibyte, least: 64 * 1024 };
 /** Watches of a connection that hold, or are reading, a piece of history. */
 const historyTurnsMax = 64;
 export type ReadKind = 'gets' | 'lists';

@@ -7,10 +7,10 @@ import { ReadPace } from './read-pace.ts';
 const { signal } = new AbortController();
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-function setUp(expectedBytes: number) {
+function setUp(first: number, least = 1) {
   const all = new HeldBytes({ partMax: 1_000, allMax: 2_000, share: 100 });
   const held = all.newPart();
-  const pace = new ReadPace(held, expectedBytes);
+  const pace = new ReadPace(held, { first, least });
   const begun: number[] = [];
   const begin = (n: number, until = signal) => Promise.resolve(pace.begin(until)).then(() => begun.push(n));
   return { all, held, pace, begun, begin };
@@ -65,6 +65,18 @@ test('answers that are larger than expected are expected from then on, and forgo
   for (let n = 0; n < 50; n++) void begin(n);
   await turn();
   t.is(begun.length, 50);
+});
+
+test('however small answers were, so few are under way at once', async (t) => {
+  const { pace, begun, begin } = setUp(100, 100);
+  for (let count = 0; count < 20; count++) {
+    await begin(0);
+    pace.done(1);
+  }
+  begun.length = 0;
+  for (let n = 0; n < 50; n++) void begin(n);
+  await turn();
+  t.is(begun.length, 10);
 });
 
 test('one who gives up leaves its place to those behind it', async (t) => {

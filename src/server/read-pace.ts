@@ -7,19 +7,29 @@ import type { HeldPart } from '../lib/held-bytes.ts';
 /** An answer that is smaller than expected changes what is expected by one in so many of the difference. */
 const forgetting = 8;
 
+/** What an answer is expected to bring. */
+export interface ExpectedBytes {
+  /** Before any has come. */
+  readonly first: number;
+  /** However small those before were: the next may be larger. */
+  readonly least: number;
+}
+
 /** Reads of one kind. */
 export class ReadPace {
   /** Their answers that the client has not taken. */
   readonly held: HeldPart;
+  readonly #least: number;
   /** Bytes of an answer. */
   #expected: number;
   #underWay = 0;
   /** In the order in which they came. */
   readonly #waiting = new Set<() => void>();
 
-  constructor(held: HeldPart, expectedBytes: number) {
+  constructor(held: HeldPart, { first, least }: ExpectedBytes) {
     this.held = held;
-    this.#expected = expectedBytes;
+    this.#expected = first;
+    this.#least = least;
   }
 
   /** Undefined: the read may begin now; else when the promise says so. It rejects with the signal's reason. Then `done` is to follow. */
@@ -32,7 +42,7 @@ export class ReadPace {
   /** The read is over, and has brought so many bytes. */
   done(bytes: number): void {
     this.#underWay--;
-    const more = bytes - this.#expected;
+    const more = Math.max(bytes, this.#least) - this.#expected;
     if (bytes > 0) this.#expected += more > 0 ? more : more / forgetting;
     this.#admit();
   }

@@ -156,7 +156,6 @@ class Connections {
     this.#loads = new ClientLoads({ refused });
     const gauge = (name: string, help: string, value: () => number) =>
       metrics.gauge(`switchyard_${name}`, help, value);
-    gauge('client_connections', 'HTTP/2 connections of clients.', () => this.#open.size);
     gauge('asked_bytes', 'What calls that are not over, and watches, hold.', () => this.#loads.askedBytes);
     gauge('answer_bytes', 'Answers that clients have not taken.', () => this.#loads.answerBytes);
   }
