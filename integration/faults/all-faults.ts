@@ -6,6 +6,8 @@ import { databaseFaults } from './database-faults.ts';
 import { etcdFaults } from './etcd-faults.ts';
 import type { Fault } from './fault.ts';
 import { gatewayFaults } from './gateway-faults.ts';
+import { refusalFaults } from './refusal-faults.ts';
+import { sessionFaults } from './session-faults.ts';
 import { sqliteFaults } from './sqlite-faults.ts';
 
 export const allFaults: readonly Fault[] = [
@@ -13,6 +15,8 @@ export const allFaults: readonly Fault[] = [
   ...clockFaults,
   ...databaseFaults,
   ...cutFaults,
+  ...sessionFaults,
+  ...refusalFaults,
   ...etcdFaults,
   ...sqliteFaults,
 ];

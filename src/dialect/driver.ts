@@ -69,7 +69,7 @@ export const serverLanes: Pick<Engine, 'lane' | 'pool'> = {
   },
 };
 
-/** All connections are made anew at most this often when a server says that it is read-only. */
+/** All connections are made anew at most this often when a server says that it is read-only, or nothing. */
 const renewEveryMs = 1_000;
 
 /** How long the client waits beyond the statement timeout, so that the server's own answer comes first. */
@@ -184,7 +184,8 @@ class PooledDriver implements Driver {
 
   /**
    * After a failover the former primary may go on serving the connections it has: writes would fail for as long as they
-   * live, and reads would be old. New ones follow the address.
+   * live, and reads would be old. Or its host is gone without a word, and each connection would be found out by a statement that
+   * waits in vain. New ones follow the address.
    */
   #renew(): void {
     const now = performance.now();
@@ -203,7 +204,8 @@ class PooledDriver implements Driver {
     try {
       return await body(lease);
     } catch (error) {
-      if (error instanceof SqlFault && error.kind === 'read-only') this.#renew();
+      const isOfServer = error instanceof SqlFault && error.kind === 'read-only';
+      if (isOfServer || lease.isUnanswered) this.#renew();
       throw error;
     } finally {
       pool.release(connection, lease.state);

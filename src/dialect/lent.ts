@@ -47,6 +47,8 @@ class UnansweredError extends Error {
 /** A lent connection with its limits; remembers whether it may be used again. */
 export class Lease {
   state: 'reusable' | 'broken' = 'reusable';
+  /** The server let a statement wait for longer than it has been told to. */
+  isUnanswered = false;
   readonly #engine: Engine;
   readonly #connection: Connection;
   readonly #timeoutMs: number;
@@ -92,6 +94,7 @@ export class Lease {
       });
     } catch (error) {
       if (signal?.aborted && error === signal.reason) throw error;
+      this.isUnanswered ||= error instanceof UnansweredError;
       const fault =
         error instanceof UnansweredError
           ? new SqlFault('timeout', error.message, {

@@ -7,6 +7,8 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1048: 'not-null-violation',
   1020: 'serialization',
   1213: 'deadlock',
+  1412: 'serialization',
+  1615: 'serialization',
   1040: 'busy',
   1203: 'busy',
   1205: 'busy',
@@ -31,8 +33,11 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1160: 'disconnected',
   1161: 'disconnected',
   1184: 'disconnected',
+  // A prepared statement that is not there: somebody stands between.
+  1243: 'disconnected',
   1317: 'timeout',
   1927: 'disconnected',
+  3169: 'disconnected',
   4031: 'disconnected',
   1044: 'refused',
   1045: 'refused',
@@ -43,6 +48,8 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1227: 'refused',
   1251: 'refused',
   1698: 'refused',
+  3118: 'refused',
+  4151: 'refused',
 };
 
 const lostCodes = new Set([

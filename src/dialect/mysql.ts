@@ -150,6 +150,12 @@ const silenceMaxSeconds = 90;
 /** The pool is to end idle connections first; it looks after them once in this time. */
 const idleLifeTimeMaxMs = 30_000;
 
+/**
+ * How long a statement waits for a lock: longer than a silent transaction lasts, and not as long as a statement may take. The server
+ * does not see a deadlock of a row with a table that is being flushed (OPTIMIZE TABLE, FLUSH TABLES): only this ends it.
+ */
+const lockWaitMaxMs = 5_000;
+
 interface ClientUse {
   readonly withDatabase: boolean;
   /** The longest silence within a transaction; default: the statement timeout. */
@@ -195,9 +201,13 @@ async function openClient(options: DriverOptions, use: ClientUse): Promise<Clien
 /** The two comment forms are read by MySQL 8 alone and by MariaDB alone. */
 function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pauseMaxMs: number }): string {
   const { statementTimeoutMs } = limits;
-  const [seconds, pauseSeconds] = [statementTimeoutMs, limits.pauseMaxMs].map((ms) => Math.ceil(ms / 1000));
+  const lockWaitMs = Math.min(lockWaitMaxMs, statementTimeoutMs);
+  const [seconds, pauseSeconds, lockSeconds] = [statementTimeoutMs, limits.pauseMaxMs, lockWaitMs].map((ms) =>
+    Math.ceil(ms / 1000),
+  );
   return `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',
-    time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = ${seconds}, wait_timeout = ${silenceMaxSeconds}
+    time_zone = '+00:00', autocommit = 1, wait_timeout = ${silenceMaxSeconds},
+    innodb_lock_wait_timeout = ${lockSeconds}, lock_wait_timeout = ${lockSeconds}
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
     /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${pauseSeconds} */;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;

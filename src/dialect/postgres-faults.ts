@@ -21,6 +21,9 @@ const kinds: Readonly<Record<string, SqlFaultKind>> = {
   '57P03': 'disconnected',
   '57P05': 'disconnected',
   '25P03': 'disconnected',
+  '25P04': 'disconnected',
+  // A prepared statement that is not there: somebody stands between, or has discarded it. The connection is not used again.
+  '26000': 'disconnected',
   '28000': 'refused',
   '28P01': 'refused',
   '3D000': 'refused',

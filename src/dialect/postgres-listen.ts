@@ -7,7 +7,7 @@ import { closeClient, openClient } from './postgres-client.ts';
 /** The one channel on which commits are announced; databases do not hear each other's. */
 export const channel = 'switchyard';
 
-const reconnectDelayMs = { first: 100, max: 5_000 };
+const reconnectDelayMs = { first: 100, max: 1_000 };
 
 export interface ListenOptions {
   readonly driver: DriverOptions;

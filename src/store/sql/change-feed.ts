@@ -24,7 +24,7 @@ const chunkEventsMax = 1024;
 /** Offers kept while a read closes the gap before them; more are dropped and read from the log. */
 const offersMax = 64;
 const retryFirstMs = 50;
-const retryMaxMs = 2000;
+const retryMaxMs = 500;
 
 /** New events of the log: all those with after < revision <= through, in (revision, sub) order. */
 export interface FeedBatch {

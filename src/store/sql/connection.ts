@@ -9,7 +9,7 @@ import type { Logger } from '../../lib/log.ts';
 import { ensureSchema, type StoreIdentity } from './schema.ts';
 
 const retryFirstMs = 100;
-const retryMaxMs = 5_000;
+const retryMaxMs = 1_000;
 /** How long a request waits for a store that has only just begun to connect. */
 const firstAttemptMs = 2_000;
 

@@ -4,6 +4,8 @@
 import { SqlFault, type SqlFaultKind } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 
+const readOnlyMessage = 'switchyard: the database takes no writes now';
+
 /**
  * The error a client gets for `error`: Unavailable where trying again may help or the outcome is not known, noSpace,
  * requestTooLarge, tooManyRequests; anything that is not a SqlFault, or that points to a bug, as it is.
@@ -22,9 +24,10 @@ export function toEtcdError(error: unknown): unknown {
     case 'busy':
     case 'disconnected':
     case 'timeout':
-    case 'read-only':
     case 'refused':
       return new EtcdError('timeout', { cause: error });
+    case 'read-only':
+      return new EtcdError('timeout', { cause: error, message: readOnlyMessage });
     case 'unique-violation':
     case 'not-null-violation':
     case 'other':
@@ -37,6 +40,8 @@ const transientKinds: ReadonlySet<SqlFaultKind> = new Set([
   'deadlock',
   'busy',
   'disconnected',
+  // Mostly a person has canceled it. What has taken all its time is not tried again: that is more than there is for a batch.
+  'timeout',
 ]);
 
 /** True after which the same work may succeed at once or soon, because nothing of it was kept. */
