@@ -10,10 +10,10 @@ export interface Administrator extends AsyncDisposable {
   query(text: string): Promise<readonly Row[]>;
 }
 
-/** Straight to the server, whatever the proxy does. */
-export async function administrator(site: Site): Promise<Administrator> {
+/** Straight to the server, whatever the proxy does. `database`: default that of the gateways, whose sessions end with `killAll`. */
+export async function administrator(site: Site, database?: string): Promise<Administrator> {
   const url = new URL(serverOf(site).url);
-  url.pathname = new URL(site.place.endpoint(0)).pathname;
+  url.pathname = database ?? new URL(site.place.endpoint(0)).pathname;
   return site.engine === 'postgres' ? await ofPostgres(url.href) : await ofMysql(url.href);
 }
 

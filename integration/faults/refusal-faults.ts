@@ -172,7 +172,7 @@ const crowded: Fault = {
     for (let taken = 1; taken < leastConnections;) {
       await killAll(site, by);
       await allowing(['1040'], async () => {
-        others.use(await administrator(site));
+        others.use(await administrator(site, 'mysql'));
         taken++;
       });
     }
