@@ -1,10 +1,9 @@
 // Connections to databases that end at every point of a write.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SqlEngine } from '../servers/index.ts';
 import { serverEngines, type Fault } from './fault.ts';
 import type { Direction, Judge, Proxy, Verdict } from './proxy.ts';
-import { databaseBehindProxy, proxyOf, type Place } from './site.ts';
+import { proxyOf } from './site.ts';
 
 /** Between two cuts. */
 const cutMs = 150;
@@ -27,15 +26,20 @@ export const places: readonly CutPlace[] = [
 
 /** The padding of values, as bytes and in the hexadecimal form of SQL texts. */
 const marks = [Buffer.from('.'.repeat(16)), Buffer.from('2e'.repeat(16)), Buffer.from('2E'.repeat(16))];
-const updatesMeta = Buffer.from('UPDATE switchyard_meta');
-const begins = Buffer.from('BEGIN');
+const openings = ['BEGIN ISOLATION LEVEL READ COMMITTED', 'START TRANSACTION'].map((text) =>
+  Buffer.from(text),
+);
+const ofReads = Buffer.from('SNAPSHOT');
+
+const hasValue = (piece: Buffer) => marks.some((mark) => piece.includes(mark));
 
 /** Requests to a database, recognised in the piece that has them. */
 export const requests = {
-  /** One that brings values, and commits them. */
-  'a write': (piece: Buffer) => marks.some((mark) => piece.includes(mark)),
-  /** The first round trip of a batch that has a second one. Recognised by its text, so it must not be prepared. */
-  'a guard': (piece: Buffer) => piece.includes(begins) && piece.includes(updatesMeta),
+  /** One that brings values, and mostly their COMMIT. */
+  'a write': hasValue,
+  /** The first round trip of a batch that has a second one: it locks, and brings nothing. */
+  'a lock': (piece: Buffer) =>
+    openings.some((text) => piece.includes(text)) && !piece.includes(ofReads) && !hasValue(piece),
 } satisfies Record<string, (piece: Buffer) => boolean>;
 
 /** Ends connections at `places` of a request, in turn; counts how often it did. */
@@ -78,11 +82,6 @@ async function cutFor({ cutter, proxy, seconds }: Cutting, cutsMin: number): Pro
   if (cutter.cuts < cutsMin) throw new Error(`Expected ${cutsMin} connections to be cut, got ${cutter.cuts}`);
 }
 
-async function withoutPrepared(engine: SqlEngine): Promise<Place | undefined> {
-  const place = await databaseBehindProxy(engine);
-  return place && { ...place, endpoint: (gateway) => `${place.endpoint(gateway)}?prepared=off` };
-}
-
 const atWrite = (at: CutPlace): Fault => ({
   name: `connection cut ${at.name} a write`,
   engines: serverEngines,
@@ -92,17 +91,18 @@ const atWrite = (at: CutPlace): Fault => ({
   },
 });
 
-const around = (request: keyof typeof requests, options: Pick<Fault, 'engines' | 'site'>): Fault => ({
-  name: `connection cut around ${request}`,
+const aroundLock = (name: string, options: Pick<Fault, 'engines' | 'site'>): Fault => ({
+  name,
   ...options,
   async strike({ site, seconds }) {
-    const cutter = new Cutter(requests[request], places, cutMs);
+    const cutter = new Cutter(requests['a lock'], places, cutMs);
     await cutFor({ cutter, proxy: proxyOf(site), seconds }, places.length);
   },
 });
 
 export const cutFaults: readonly Fault[] = [
   ...places.map(atWrite),
-  // Where several gateways write, batches are mostly under the lock.
-  around('a guard', { engines: ['postgres'], site: { gateways: 1, place: withoutPrepared } }),
+  aroundLock('connection cut around a lock', { engines: serverEngines }),
+  // Where others do not write there is no lock but that of a batch with leases.
+  aroundLock('connection cut around a lock, one gateway', { engines: ['postgres'], site: { gateways: 1 } }),
 ];

@@ -19,14 +19,9 @@ const ofCommits: readonly Found[] = ['not there', 'not there', 'there', 'there',
 /** Each statement is answered as soon as it is done, and the others may be left out when nobody listens. */
 const ofSeveral: readonly Found[] = ['not there', 'not there', 'there', undefined, undefined, undefined];
 /** What has not come to its COMMIT is not there, whatever else has come. */
-const ofOthers: readonly Found[] = [
-  'not there',
-  'not there',
-  'not there',
-  'not there',
-  'not there',
-  'not there',
-];
+const ofGuards: readonly Found[] = places.map(() => 'not there');
+/** Nothing had been sent that could be there. */
+const ofLocks: readonly Found[] = places.map(() => 'no look');
 
 interface Batches {
   readonly name: string;
@@ -43,8 +38,9 @@ const batches: readonly Batches[] = [
   { name: 'a batch', request: 'a write', found: ofCommits, engine: 'postgres' },
   { name: 'a batch', request: 'a write', found: ofSeveral, engine: 'mysql' },
   { name: 'a batch with a lease', request: 'a write', found: ofSeveral, ...leased },
-  { name: 'a batch with a lease', request: 'a guard', found: ofOthers, engine: 'postgres', ...leased },
+  { name: 'a batch with a lease', request: 'a lock', found: ofGuards, engine: 'postgres', ...leased },
   { name: 'a batch under the lock', request: 'a write', found: ofSeveral, isLocked: true },
+  { name: 'a batch under the lock', request: 'a lock', found: ofLocks, isLocked: true },
 ];
 
 /** Longer than a store takes others to be writing. */
@@ -61,7 +57,6 @@ for (const engine of serverEngines) {
       const url = new URL(database.url);
       const proxy = await Proxy.open(Number(url.port));
       url.port = String(proxy.port);
-      if (request === 'a guard') url.searchParams.set('prepared', 'off');
       const looks: string[] = [];
       const write = (line: string) => {
         const { message, found: outcome } = JSON.parse(line) as { message: string; found?: Found };
