@@ -3,7 +3,7 @@
 import test from 'ava';
 import { SqlFault, type Driver } from '../src/dialect/dialect.ts';
 import { dialects, pool } from './stores.ts';
-import { privateDatabaseServer, testDatabase, waitFor } from './servers/index.ts';
+import { privateDatabaseServer, waitFor } from './servers/index.ts';
 
 const statement = (text: string) => ({ name: 'test', text });
 const one = statement('SELECT 1 AS one');
@@ -85,44 +85,6 @@ for (const engine of ['postgres', 'mysql'] as const) {
       stop.abort();
       await driver.close();
       await server.dispose();
-    }
-  });
-
-  test(`${engine}: a writer that falls silent within a transaction loses it before others have waited in vain`, async (t) => {
-    t.timeout(60_000);
-    const database = await testDatabase(engine);
-    if (database === undefined) return void t.pass();
-    // Longer than the test may take.
-    const options = { url: database.url, pool: { ...pool, statementTimeoutMs: 600_000 } };
-    const [silent, other] = [dialect.open(options), dialect.open(options)];
-    try {
-      await silent.query(
-        statement(`CREATE TABLE items (k ${types.key} NOT NULL PRIMARY KEY) ${tableOptions}`),
-        [],
-      );
-      await silent.query(insert, [Buffer.from('a')]);
-      const locked = Promise.withResolvers<void>();
-      const resumed = Promise.withResolvers<void>();
-      const paused = outcome(
-        silent.transaction('write', async (session) => {
-          await session.query(statement(`SELECT k FROM items ${forUpdate}`), []);
-          locked.resolve();
-          await resumed.promise;
-          await session.query(insert, [Buffer.from('never')]);
-        }),
-      );
-      await locked.promise;
-      await other.transaction('write', async (session) => {
-        await session.query(statement(`SELECT k FROM items ${forUpdate}`), []);
-        await session.query(insert, [Buffer.from('b')]);
-      });
-      resumed.resolve();
-      t.like(await paused, { kind: 'disconnected', outcomeUnknown: false });
-      const { rows } = await silent.query(statement('SELECT k FROM items ORDER BY k'), []);
-      t.deepEqual(rows, [{ k: Buffer.from('a') }, { k: Buffer.from('b') }]);
-    } finally {
-      await Promise.all([silent.close(), other.close()]);
-      await database.dispose();
     }
   });
 

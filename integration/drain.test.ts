@@ -52,7 +52,9 @@ for (const engine of engines) {
     await stream.create('w/', { rangeEnd: 'w0' });
     await waitFor(() => acknowledged.size >= calmWrites, { what: `${calmWrites} writes` });
 
+    const since = performance.now();
     await leaving.kill('SIGTERM');
+    t.log(`gone after ${(performance.now() - since).toFixed(0)} ms`);
     t.is(leaving.exitCode, 0, leaving.logs());
     const end = await stream.ended();
     t.is(`${end.code} ${end.details}`, '14 etcdserver: server stopped');

@@ -207,7 +207,8 @@ function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pa
   );
   return `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',
     time_zone = '+00:00', autocommit = 1, wait_timeout = ${silenceMaxSeconds},
-    innodb_lock_wait_timeout = ${lockSeconds}, lock_wait_timeout = ${lockSeconds}
+    innodb_lock_wait_timeout = ${lockSeconds}, lock_wait_timeout = ${lockSeconds},
+    net_write_timeout = ${pauseSeconds}
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
     /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${pauseSeconds} */;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;

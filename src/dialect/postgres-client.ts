@@ -60,10 +60,12 @@ function sessionSetup(
     : `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
   // Statements are prepared while the tables are small, and a plan that reads all of them would stay when they are large. What
   // has no other way is then taken for so costly that it would be compiled.
-  // A gateway that is gone without a word must not keep what it has locked until TCP notices. Its waits for locks are those of a
-  // queue: the statement timeout is enough, whatever the role or the database says.
+  // A gateway that is gone without a word must not keep what it has locked until TCP notices: neither where the server waits for its
+  // next statement, nor where it waits for the gateway to read an answer, which no other limit ends. Its waits for locks are those of
+  // a queue: the statement timeout is enough, whatever the role or the database says.
   return `SET statement_timeout = ${Math.ceil(statementTimeoutMs)}; SET lock_timeout = 0;
     SET idle_in_transaction_session_timeout = ${Math.ceil(pauseMaxMs)};
+    SET tcp_user_timeout = ${Math.ceil(pauseMaxMs)};
     SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET jit = off; ${commit}`;
 }
 
