@@ -9,6 +9,7 @@ import { engines } from '../servers/index.ts';
 import { administrator, allowing, killAll, type Administrator } from './administrator.ts';
 import { channel } from './clients.ts';
 import { serverEngines, type Fault } from './fault.ts';
+import { fullDisk } from './full-disk-faults.ts';
 import { databaseBehindProxy, keyPrefix, type Place, type Site } from './site.ts';
 
 const user = 'gateway';
@@ -199,4 +200,4 @@ const drained: Fault = {
   },
 };
 
-export const refusalFaults: readonly Fault[] = [readOnly, forbidden, lockedOut, crowded, drained];
+export const refusalFaults: readonly Fault[] = [readOnly, forbidden, lockedOut, crowded, drained, fullDisk];
