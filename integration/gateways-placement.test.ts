@@ -177,6 +177,26 @@ test.serial('watches of a type that another gateway places end, and go on in its
   t.is(event!.kv.modRevision, created.revision);
 });
 
+test.serial('what is told in ignorance of a placement hides nothing that comes after', async (t) => {
+  const several = await openSeveral(t, [[byGroup], [byGroup]]);
+  if (several === undefined) return void t.pass();
+  const [one, two] = several.gateways.map(({ client }) => client) as [EtcdClient, EtcdClient];
+  const prefix = keyOf('orders', '');
+  const range = { rangeEnd: endOf(prefix) };
+  t.true((await create(one, keyOf('orders'), 'x')).succeeded);
+  t.is((await two.range(prefix, range)).count, 1);
+  for (let n = 0; n < 20; n++) await one.put(`/registry/configmaps/ns/${n}`, 'x');
+  // A gateway that has not heard of it would say what the etcd says, with a revision later than the placement.
+  const { header, count } = await several.etcd.range(prefix, range);
+  t.is(count, 0);
+  const { header: created } = await create(one, keyOf('orders', 'two'), 'y');
+  const stream = two.watchStream();
+  t.teardown(() => stream.close());
+  await stream.create(prefix, { ...range, startRevision: header.revision + 1n });
+  const revisions = (await stream.events(2)).map(({ kv }) => kv.modRevision);
+  t.is(revisions[1], created.revision);
+});
+
 test.serial(
   'with different topologies the records decide, and each gateway says what it cannot do',
   async (t) => {

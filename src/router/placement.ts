@@ -29,14 +29,16 @@ export type MoveListener = (root: string, store: Store | undefined) => void;
 
 /** How long a request waits for the default store to tell where its type lives. */
 const resolveTimeoutMs = 5_000;
+/**
+ * How far a store is ahead of the default store when a type is placed in it. Until another gateway has heard of the placement it may
+ * lead lists and watches of the type to the default store, and progress of those watches: all of that must stay below the first
+ * revision of the type in its own store, or a client that goes on from there would miss events. Nearly three hours of ten
+ * thousand writes a second, and few enough for the counters of a key to stay short in the key index.
+ */
+const placedAhead = 100_000_000n;
 
 export interface PlacementsOptions extends PlacerOptions {
   readonly topology: Topology;
-}
-
-interface KnownRecord extends PlacementRecord {
-  /** Learned while requests for the type may have gone to another store. */
-  readonly late: boolean;
 }
 
 /** Where a type lives; `isPlaced`: a record says so, and the answer holds. */
@@ -50,7 +52,7 @@ export class Placements {
   readonly #options: PlacementsOptions;
   readonly #placer: Placer;
   readonly #kinds: Kinds;
-  readonly #records = new Map<string, KnownRecord>();
+  readonly #records = new Map<string, PlacementRecord>();
   readonly #routes = new Map<string, Store>();
   readonly #underWay = new Map<string, Promise<Resolved>>();
   readonly #mismatches: Mismatches;
@@ -196,25 +198,25 @@ export class Placements {
   }
 
   /** The record of a type of which none is known: another gateway's, or one that is written now, if a rule names the type. */
-  async #recordOf(root: string, signal: AbortSignal): Promise<KnownRecord | undefined> {
+  async #recordOf(root: string, signal: AbortSignal): Promise<PlacementRecord | undefined> {
     const { rule } = await this.#wish(root, signal);
     if (rule === undefined) return this.#readRecord(root, signal);
     const placed = await this.#placer.place(root, rule, signal);
-    const record = this.#learn({ ...placed, late: false });
+    const record = this.#learn(placed);
     if (this.#storeOf(record) !== this.#options.defaultStore)
       void this.#placer.reportStrays(root, this.#closed.signal);
     return record;
   }
 
-  async #readRecord(root: string, signal: AbortSignal): Promise<KnownRecord | undefined> {
+  async #readRecord(root: string, signal: AbortSignal): Promise<PlacementRecord | undefined> {
     const [kv] = (await this.#options.defaultStore.range(readKey(recordKey(root)), signal)).kvs;
-    return kv && this.#learn({ ...parseRecord(kv), late: true });
+    return kv && this.#learn(parseRecord(kv));
   }
 
   async #readRecords(signal: AbortSignal): Promise<void> {
     await this.#loaded.promise;
     const { kvs } = await this.#options.defaultStore.range(readOf(recordsRange), signal);
-    for (const kv of kvs) this.#learn({ ...parseRecord(kv), late: true });
+    for (const kv of kvs) this.#learn(parseRecord(kv));
   }
 
   async #wish(root: string, signal: AbortSignal): Promise<Wish> {
@@ -251,32 +253,19 @@ export class Placements {
     );
   }
 
-  /** Resource versions of a type never go back, so its store must be at least where the store before it was. */
-  async #lift(store: Store, { modRevision, late, root }: KnownRecord, signal: AbortSignal): Promise<void> {
-    const { defaultStore, logger } = this.#options;
-    if (store === defaultStore || store.raiseRevision === undefined) return;
-    let floor = modRevision;
-    if (late) {
-      try {
-        floor = (await defaultStore.status(signal)).revision;
-      } catch (error) {
-        logger.warn('revision of the default store not known, that of the record is used', {
-          type: root,
-          error,
-        });
-      }
-    }
-    await store.raiseRevision(floor, signal);
+  /** Resource versions of a type never go back, so its store must be ahead of whatever the default store may have told. */
+  async #lift(store: Store, { modRevision }: PlacementRecord, signal: AbortSignal): Promise<void> {
+    if (store === this.#options.defaultStore) return;
+    await store.raiseRevision?.(modRevision + placedAhead, signal);
   }
 
   // Records as they come
 
   #onList(kvs: readonly KeyValue[], revision: Revision): void {
-    const late = this.#isLoaded;
     const listed = new Set(kvs.map(({ key }) => recordRoot(key)));
     for (const { root, modRevision } of this.#records.values())
       if (!listed.has(root) && modRevision <= revision) this.#forget(root);
-    for (const kv of kvs) this.#learn({ ...parseRecord(kv), late });
+    for (const kv of kvs) this.#learn(parseRecord(kv));
     this.#isLoaded = true;
     this.#loaded.resolve();
     void this.#mismatches.assessAll();
@@ -285,14 +274,14 @@ export class Placements {
   #onEvents(events: readonly Event[]): void {
     for (const { type, kv } of events) {
       const root = recordRoot(kv.key);
-      if (type === 'put') this.#learn({ ...parseRecord(kv), late: true });
+      if (type === 'put') this.#learn(parseRecord(kv));
       else if ((this.#records.get(root)?.modRevision ?? 0n) < kv.modRevision) this.#forget(root);
       void this.#mismatches.assess(root);
     }
   }
 
   /** Takes a record in unless a newer one is known; answers the one that holds. */
-  #learn(record: KnownRecord): KnownRecord {
+  #learn(record: PlacementRecord): PlacementRecord {
     const before = this.#records.get(record.root);
     if (before !== undefined && before.modRevision >= record.modRevision) return before;
     this.#records.set(record.root, record);
@@ -304,7 +293,7 @@ export class Placements {
   }
 
   /** Before the first list nothing was routed, so nothing has moved. */
-  #tellMove(record: KnownRecord): void {
+  #tellMove(record: PlacementRecord): void {
     if (!this.#isLoaded) return;
     const store = this.#openStoreOf(record);
     for (const listener of this.#moveListeners) listener(record.root, store);
