@@ -48,6 +48,19 @@ const cases: [string, (error: unknown) => SqlFaultKind, unknown, SqlFaultKind][]
   ['mysql', classifyMysql, error({ errno: 1969 }), 'timeout'],
   ['mysql', classifyMysql, error({ errno: 3024 }), 'timeout'],
   ['mysql', classifyMysql, error({ errno: 1053 }), 'disconnected'],
+  ['mysql', classifyMysql, error({ errno: 1047 }), 'disconnected'],
+  [
+    'mysql',
+    classifyMysql,
+    error({ errno: 1180 }, 'Got error 107 "not connected" during COMMIT'),
+    'disconnected',
+  ],
+  [
+    'mysql',
+    classifyMysql,
+    error({ errno: 1180 }, 'Got error 90 "Message too long" during COMMIT'),
+    'too-large',
+  ],
   ['mysql', classifyMysql, error({ errno: -104, code: 'ECONNRESET', fatal: true }), 'disconnected'],
   ['mysql', classifyMysql, error({ code: 'PROTOCOL_CONNECTION_LOST', fatal: true }), 'disconnected'],
   [

@@ -33,6 +33,12 @@ export interface Session {
   finish(steps: readonly Step[]): void;
 }
 
+/** Which of several histories a server goes on with: each promotion of a replica begins another timeline of the same lineage. */
+export interface Epoch {
+  readonly lineage: bigint;
+  readonly timeline: bigint;
+}
+
 /** What went wrong, in terms the store acts on. */
 export type SqlFaultKind =
   | 'unique-violation'
@@ -140,6 +146,9 @@ export interface DriverOptions {
   readonly pool: PoolOptions;
 }
 
+/** What is to be done before anything else on a server that has taken over. `before`: the epoch entered last. */
+export type Enter = (session: Session, epoch: Epoch, before: Epoch | undefined) => Promise<void>;
+
 /** An engine's connections. Every rejection is a SqlFault (or the abort reason of the given signal). */
 export interface Driver {
   /**
@@ -172,6 +181,11 @@ export interface Driver {
    * fails undoes all. Steps read nothing that the caller sees. `outcomeUnknown` is set when the commit may have happened.
    */
   script(steps: readonly Step[]): Promise<void>;
+  /**
+   * From now on `enter` runs in a write transaction of its own on the first connection to a server of an epoch not entered yet,
+   * before anything else does; when it fails, so does what was to come after it. Absent where engines tell of no epochs.
+   */
+  entering?(enter: Enter): void;
   /** Calls `onHint` when another process may have committed, and after each reconnect; runs until aborted. */
   listen?(onHint: () => void, signal: AbortSignal): Promise<void>;
   /** Waits for what is running, then closes every connection. */

@@ -6,6 +6,8 @@ import {
   SqlFault,
   type Driver,
   type DriverOptions,
+  type Enter,
+  type Epoch,
   type PoolOptions,
   type QueryResult,
   type Session,
@@ -15,6 +17,7 @@ import {
   type Step,
 } from './dialect.ts';
 import { toFault } from './faults.ts';
+import { Hosts, type Leaving } from './hosts.ts';
 import { Lease, TransactionSession } from './lent.ts';
 import { Pool, type Pooled } from './pool.ts';
 
@@ -22,6 +25,8 @@ export type TransactionMode = 'read' | 'write';
 
 /** One connection of an engine; every rejection is the package's own error, not yet classified. */
 export interface Connection extends Pooled {
+  /** Of its server, where the engine tells it. */
+  readonly epoch?: Epoch | undefined;
   run(text: string, params: readonly SqlValue[]): Promise<QueryResult>;
   /** A statement that begins or ends a transaction. */
   control(text: string): Promise<void>;
@@ -43,7 +48,8 @@ export interface Engine {
   readonly lane: (mode: TransactionMode, use: 'statement' | 'transaction') => string;
   /** Limits of a lane's pool. */
   readonly pool: (lane: string, options: PoolOptions) => PoolOptions;
-  readonly connect: (options: DriverOptions, lane: string) => Promise<Connection>;
+  /** `host`: as `Hosts.pick` has it. */
+  readonly connect: (options: DriverOptions, lane: string, host: number) => Promise<Connection>;
 }
 
 /** The lane of servers' connections for write transactions and scripts. */
@@ -69,6 +75,9 @@ export const serverLanes: Pick<Engine, 'lane' | 'pool'> = {
   },
 };
 
+/** Hosts tried for one connection. */
+const connectAttemptsMax = 3;
+
 /** All connections are made anew at most this often when a server says that it is read-only, or nothing. */
 const renewEveryMs = 1_000;
 
@@ -83,9 +92,14 @@ export function isReading(text: string): boolean {
   return /^\s*with\b/i.test(text) && !writing.test(text);
 }
 
-/** A driver that opens its connections when they are first needed. */
-export function createDriver(engine: Engine, options: DriverOptions): Driver {
-  return new PooledDriver(engine, options);
+/** A driver that opens its connections when they are first needed. Without `hosts` there is one server. */
+export function createDriver(engine: Engine, options: DriverOptions, hosts = oneHost(engine)): Driver {
+  return new PooledDriver(engine, { ...options, hosts });
+}
+
+function oneHost(engine: Engine): Hosts {
+  const open = () => Promise.reject(new SqlFault('other', 'A single server is not looked at'));
+  return new Hosts({ names: () => [''], open, faultOf: (error) => toFault(engine, error, 'connect') });
 }
 
 interface Begun {
@@ -97,13 +111,23 @@ interface Begun {
 class PooledDriver implements Driver {
   readonly #engine: Engine;
   readonly #options: DriverOptions;
+  readonly #hosts: Hosts;
   readonly #pools = new Map<string, Pool<Connection>>();
+  /** Those under way. */
+  readonly #leases = new Set<Lease>();
   #closed = false;
   #renewedAt = Number.NEGATIVE_INFINITY;
+  /** The latest that a server was of. */
+  #epoch: Epoch | undefined;
+  #enter: Enter | undefined;
+  #entered: Epoch | undefined;
+  #entering: Promise<void> | undefined;
 
-  constructor(engine: Engine, options: DriverOptions) {
+  constructor(engine: Engine, { hosts, ...options }: DriverOptions & { readonly hosts: Hosts }) {
     this.#engine = engine;
     this.#options = options;
+    this.#hosts = hosts;
+    hosts.onMove((leaving) => this.#leave(leaving, 'another host has taken over'));
   }
 
   async query(statement: Statement, params: readonly SqlValue[], signal?: AbortSignal): Promise<QueryResult> {
@@ -125,10 +149,13 @@ class PooledDriver implements Driver {
     body: (session: Session) => Promise<T>,
     signal?: AbortSignal,
   ): Promise<T> {
-    return await this.#borrow(this.#pool(mode, 'transaction'), signal, async (lease) => {
-      await lease.control(this.#engine.begin[mode], 'read');
-      return await this.#toItsEnd({ lease, mode, signal }, body);
-    });
+    const pool = this.#pool(mode, 'transaction');
+    return await this.#borrow(pool, signal, (lease) => this.#transact({ lease, mode, signal }, body));
+  }
+
+  async #transact<T>(begun: Begun, body: (session: Session) => Promise<T>): Promise<T> {
+    await begun.lease.control(this.#engine.begin[begun.mode], 'read');
+    return await this.#toItsEnd(begun, body);
   }
 
   async writeAfter<T>(
@@ -167,8 +194,14 @@ class PooledDriver implements Driver {
     );
   }
 
+  readonly entering = (enter: Enter): void => {
+    this.#enter = enter;
+    this.#entered = undefined;
+  };
+
   async close(): Promise<void> {
     this.#closed = true;
+    this.#hosts.close();
     await Promise.all([...this.#pools.values()].map((pool) => pool.close()));
   }
 
@@ -185,13 +218,18 @@ class PooledDriver implements Driver {
   /**
    * After a failover the former primary may go on serving the connections it has: writes would fail for as long as they
    * live, and reads would be old. Or its host is gone without a word, and each connection would be found out by a statement that
-   * waits in vain. New ones follow the address.
+   * waits in vain. New ones follow the address, or go to another host.
    */
   #renew(): void {
     const now = performance.now();
     if (now - this.#renewedAt < renewEveryMs) return;
     this.#renewedAt = now;
+    this.#leave('gently', 'the server is to be looked for anew');
+  }
+
+  #leave(leaving: Leaving, why: string): void {
     for (const pool of this.#pools.values()) pool.renew();
+    if (leaving === 'at once') for (const lease of this.#leases) lease.cut(why);
   }
 
   async #borrow<T>(
@@ -201,14 +239,36 @@ class PooledDriver implements Driver {
   ) {
     const connection = await pool.acquire(signal);
     const lease = new Lease(this.#engine, connection, this.#options.pool.statementTimeoutMs + answerGraceMs);
+    this.#leases.add(lease);
     try {
+      if (this.#enter !== undefined && connection.epoch !== undefined)
+        await this.#enterBy(lease, this.#enter, connection.epoch);
       return await body(lease);
     } catch (error) {
-      const isOfServer = error instanceof SqlFault && error.kind === 'read-only';
-      if (isOfServer || lease.isUnanswered) this.#renew();
-      throw error;
+      const isReadOnly = error instanceof SqlFault && error.kind === 'read-only';
+      if (isReadOnly || lease.isUnanswered) this.#renew();
+      // There may be another one that is not.
+      throw isReadOnly && this.#hosts.isSeveral
+        ? new SqlFault('disconnected', error.message, { cause: error })
+        : error;
     } finally {
+      this.#leases.delete(lease);
       pool.release(connection, lease.state);
+    }
+  }
+
+  /** Whoever comes meanwhile waits. */
+  async #enterBy(lease: Lease, enter: Enter, epoch: Epoch): Promise<void> {
+    while (!isSame(epoch, this.#entered)) {
+      const begun: Begun = { lease, mode: 'write', signal: undefined };
+      this.#entering ??= this.#transact(begun, (session) => enter(session, epoch, this.#entered))
+        .then(() => {
+          this.#entered = epoch;
+        })
+        .finally(() => {
+          this.#entering = undefined;
+        });
+      await this.#entering;
     }
   }
 
@@ -225,10 +285,38 @@ class PooledDriver implements Driver {
   }
 
   async #connect(lane: string): Promise<Connection> {
-    try {
-      return await this.#engine.connect(this.#options, lane);
-    } catch (error) {
-      throw toFault(this.#engine, error, 'connect');
+    for (let attempt = 1; ; attempt++) {
+      const host = await this.#hosts.pick();
+      try {
+        const opening = this.#engine.connect(this.#options, lane, host);
+        const connection = await this.#hosts.whileChosen(opening);
+        const isWanted = this.#hosts.isChosen(host);
+        if (isWanted && this.#admits(connection.epoch)) return connection;
+        await connection.close();
+        if (!isWanted) continue;
+        throw new SqlFault(
+          'disconnected',
+          'the server is a former primary: another one has taken over from it',
+        );
+      } catch (error) {
+        const fault = toFault(this.#engine, error, 'connect');
+        const isOfHost = fault.kind !== 'busy' && this.#hosts.failed(host, fault);
+        if (!isOfHost || attempt >= connectAttemptsMax) throw fault;
+      }
     }
   }
+
+  /** False when a later server of the same lineage has been seen. The first of a later one ends all that lead to former ones. */
+  #admits(epoch: Epoch | undefined): boolean {
+    const known = this.#epoch;
+    if (epoch === undefined || isSame(epoch, known)) return true;
+    if (epoch.lineage === known?.lineage && epoch.timeline < known.timeline) return false;
+    this.#epoch = epoch;
+    if (known !== undefined) this.#leave('at once', 'another server has taken over');
+    return true;
+  }
+}
+
+function isSame(a: Epoch, b: Epoch | undefined): boolean {
+  return a.timeline === b?.timeline && a.lineage === b.lineage;
 }

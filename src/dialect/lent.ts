@@ -12,37 +12,15 @@ import {
 import type { Connection, Engine } from './driver.ts';
 import { toFault, type Doing } from './faults.ts';
 
-interface Limits {
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-/** `work`, or a rejection as soon as the signal or the time limit says so; `work` is then left alone. */
-function within<T>(work: Promise<T>, limits: Limits, onEarly: () => void): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const { signal, timeoutMs } = limits;
-    const leave = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-    };
-    const early = (reason: unknown) => {
-      leave();
-      onEarly();
-      reject(reason);
-    };
-    const onAbort = () => early(signal?.reason);
-    const timer = setTimeout(() => early(new UnansweredError(timeoutMs)), timeoutMs);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(leave);
-  });
-}
-
 /** The server said nothing in time; classified as `timeout` for every engine. */
 class UnansweredError extends Error {
   constructor(timeoutMs: number) {
     super(`The database did not answer within ${timeoutMs} ms`);
   }
 }
+
+/** Somebody else has ended the connection; classified as `disconnected` for every engine. */
+class CutError extends Error {}
 
 /** A lent connection with its limits; remembers whether it may be used again. */
 export class Lease {
@@ -52,6 +30,9 @@ export class Lease {
   readonly #engine: Engine;
   readonly #connection: Connection;
   readonly #timeoutMs: number;
+  /** Ends the wait for the answer that is due. */
+  #early: ((reason: unknown) => void) | undefined;
+  #cut: CutError | undefined;
 
   constructor(engine: Engine, connection: Connection, timeoutMs: number) {
     this.#engine = engine;
@@ -67,43 +48,73 @@ export class Lease {
   ): Promise<QueryResult> {
     // While the connection was being lent; no event will tell of it any more.
     signal?.throwIfAborted();
-    return await this.#guard(this.#connection.run(text, params), doing, signal);
+    return await this.#guard(() => this.#connection.run(text, params), doing, signal);
   }
 
   control(text: string, doing: Doing): Promise<void> {
-    return this.#guard(this.#connection.control(text), doing);
+    return this.#guard(() => this.#connection.control(text), doing);
   }
 
   script(begin: string, steps: readonly Step[]): Promise<void> {
-    return this.#guard(this.#connection.script(begin, steps), 'script');
+    return this.#guard(() => this.#connection.script(begin, steps), 'script');
   }
 
   begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
-    return this.#guard(this.#connection.begin(text, steps), 'read');
+    return this.#guard(() => this.#connection.begin(text, steps), 'read');
   }
 
   finish(steps: readonly Step[]): Promise<void> {
-    return this.#guard(this.#connection.finish(steps), 'script');
+    return this.#guard(() => this.#connection.finish(steps), 'script');
   }
 
-  async #guard<T>(work: Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
-    const limits = { timeoutMs: this.#timeoutMs, signal: this.#engine.interruptible ? signal : undefined };
+  /** Ends it now, whatever it is doing: the server behind it is not the one to ask any more. */
+  cut(why: string): void {
+    this.state = 'broken';
+    this.#cut = new CutError(why);
+    this.#early?.(this.#cut);
+  }
+
+  async #guard<T>(ask: () => Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
+    // What has not been asked yet leaves nothing unknown.
+    if (this.#cut !== undefined) throw new SqlFault('disconnected', this.#cut.message);
     try {
-      return await within(work, limits, () => {
-        this.state = 'broken';
-      });
+      return await this.#within(ask(), this.#engine.interruptible ? signal : undefined);
     } catch (error) {
       if (signal?.aborted && error === signal.reason) throw error;
       this.isUnanswered ||= error instanceof UnansweredError;
-      const fault =
-        error instanceof UnansweredError
-          ? new SqlFault('timeout', error.message, {
-              outcomeUnknown: doing !== 'read' && doing !== 'connect',
-            })
-          : toFault(this.#engine, error, doing);
+      const fault = this.#faultOf(error, doing);
       if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
       throw fault;
     }
+  }
+
+  #faultOf(error: unknown, doing: Doing): SqlFault {
+    const outcomeUnknown = doing !== 'read' && doing !== 'connect';
+    if (error instanceof UnansweredError) return new SqlFault('timeout', error.message, { outcomeUnknown });
+    if (error instanceof CutError) return new SqlFault('disconnected', error.message, { outcomeUnknown });
+    return toFault(this.#engine, error, doing);
+  }
+
+  /** `work`, or a rejection as soon as the signal, the time limit or `cut` says so; `work` is then left alone. */
+  #within<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const timeoutMs = this.#timeoutMs;
+    return new Promise<T>((resolve, reject) => {
+      const leave = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+        if (this.#early === early) this.#early = undefined;
+      };
+      const early = (reason: unknown) => {
+        leave();
+        this.state = 'broken';
+        reject(reason);
+      };
+      const onAbort = () => early(signal?.reason);
+      const timer = setTimeout(() => early(new UnansweredError(timeoutMs)), timeoutMs);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      this.#early = early;
+      work.then(resolve, reject).finally(leave);
+    });
   }
 }
 

@@ -25,6 +25,8 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1153: 'too-large',
   1301: 'too-large',
   1406: 'too-large',
+  // Of a Galera node that is not (any more) in touch with the others.
+  1047: 'disconnected',
   1053: 'disconnected',
   1077: 'disconnected',
   1152: 'disconnected',
@@ -66,11 +68,18 @@ const lostCodes = new Set([
   'ENETUNREACH',
 ]);
 
+const errorDuringCommit = 1180;
+
+/** By the system's number in the message: 90 = too long for a Galera cluster, and several where a node has lost touch with it. */
+function kindAtCommit(message: string): SqlFaultKind {
+  return /Got error 90\b/.test(message) ? 'too-large' : 'disconnected';
+}
+
 /** The kind of an error of mysql2. */
 export function classifyMysql(error: unknown): SqlFaultKind {
   if (!(error instanceof Error)) return 'other';
   const number = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
-  const kind = kinds[number];
+  const kind = kinds[number] ?? (number === errorDuringCommit ? kindAtCommit(error.message) : undefined);
   if (kind !== undefined) return kind;
   const code = 'code' in error ? String(error.code) : '';
   if (lostCodes.has(code) || ('fatal' in error && error.fatal === true && number <= 0)) return 'disconnected';

@@ -2,12 +2,17 @@
 // holds a password.
 
 import type { ConnectionOptions } from 'mysql2/promise';
+import { splitHosts } from '../lib/host-list.ts';
 import type { DriverOptions } from './dialect.ts';
 import { readTls } from './tls.ts';
 import { decoded, refuse, shownName } from './url.ts';
 
+/** Where a server listens. */
+export type MysqlHost = { readonly host: string; readonly port: number } | { readonly socketPath: string };
+
 export interface MysqlAddress {
-  readonly at: { readonly host: string; readonly port: number } | { readonly socketPath: string };
+  /** In the order in which they are preferred. */
+  readonly hosts: readonly MysqlHost[];
   readonly user: string;
   readonly password: string;
   readonly database: string;
@@ -18,7 +23,8 @@ const defaultDatabase = 'switchyard';
 const tlsModes = ['false', 'preferred', 'skip-verify', 'true'];
 
 /**
- * The parts of `mysql://user:password@host:port/database?tls=…`. A Unix socket is the parameter `socketPath`:
+ * The parts of `mysql://user:password@host:port/database?tls=…`; several hosts are separated by commas. A Unix socket is the
+ * parameter `socketPath`:
  * `mysql://user:password@localhost/database?socketPath=/run/mysqld/mysqld.sock`. The Go form, with `tcp(host:port)` or
  * `unix(path)` in the place of the host and a user and password that are not percent-encoded, is taken too.
  * @throws SqlFault without the password.
@@ -31,19 +37,22 @@ export function parseMysqlUrl(text: string): MysqlAddress {
   if (go) {
     const [, user = 'root', password = '', network, place = '', database = '', query = ''] = go;
     const { tls } = readParameters(new URLSearchParams(query));
-    const at = network === 'unix' ? { socketPath: place } : hostAndPort(place, shown);
-    return { at, user, password, database: database || defaultDatabase, tls };
+    const hosts = network === 'unix' ? [{ socketPath: place }] : hostsOf(place.split(','), shown);
+    return { hosts, user, password, database: database || defaultDatabase, tls };
   }
+  const { single, hosts } = splitHosts(text);
   let url: URL;
   try {
-    url = new URL(text);
+    url = new URL(single);
   } catch {
     refuse('a URL of the form mysql://user:password@host:port/database', shown);
   }
   if (url.protocol !== 'mysql:' && url.protocol !== 'mariadb:') refuse('a mysql:// URL', shown);
   const { tls, socketPath } = readParameters(url.searchParams);
+  if (socketPath !== undefined && hosts.length > 1)
+    refuse('several hosts or the parameter socketPath in the MySQL URL', 'both');
   return {
-    at: socketPath === undefined ? hostAndPort(url.host, shown) : { socketPath },
+    hosts: socketPath === undefined ? hostsOf([url.host, ...hosts.slice(1)], shown) : [{ socketPath }],
     user: decoded(url.username) || 'root',
     password: decoded(url.password),
     database: decoded(url.pathname.slice(1)) || defaultDatabase,
@@ -51,11 +60,13 @@ export function parseMysqlUrl(text: string): MysqlAddress {
   };
 }
 
-function hostAndPort(text: string, shown: string): { readonly host: string; readonly port: number } {
-  const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(text);
-  if (!match) refuse('one host:port in the MySQL URL', shown);
-  const host = match[1] ?? match[2];
-  return { host: host || '127.0.0.1', port: match[3] === undefined ? 3306 : Number(match[3]) };
+function hostsOf(texts: readonly string[], shown: string): readonly MysqlHost[] {
+  return texts.map((text) => {
+    const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(text);
+    if (!match) refuse('each host as host:port in the MySQL URL', shown);
+    const host = match[1] ?? match[2];
+    return { host: host || '127.0.0.1', port: match[3] === undefined ? 3306 : Number(match[3]) };
+  });
 }
 
 /** Parameters of other clients' URLs that say nothing to this one. */

@@ -6,6 +6,7 @@ import {
   SqlFault,
   type Dialect,
   type DialectSql,
+  type Driver,
   type DriverOptions,
   type QueryResult,
   type Row,
@@ -22,6 +23,8 @@ import {
 } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
 import { classifyMysql } from './mysql-faults.ts';
+import { withFirst } from './hosts.ts';
+import { hostNames, mysqlHosts, settle } from './mysql-hosts.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { scriptText } from './script-text.ts';
 
@@ -157,6 +160,8 @@ const idleLifeTimeMaxMs = 30_000;
 const lockWaitMaxMs = 5_000;
 
 interface ClientUse {
+  /** By its place among the hosts of the URL; default: the first. */
+  readonly host?: number;
   readonly withDatabase: boolean;
   /** The longest silence within a transaction; default: the statement timeout. */
   readonly pauseMaxMs?: number;
@@ -166,7 +171,7 @@ async function openClient(options: DriverOptions, use: ClientUse): Promise<Clien
   const address = parseMysqlUrl(options.url);
   const ssl = await mysqlTls(address, options.tls);
   const client = await createConnection({
-    ...address.at,
+    ...address.hosts[use.host ?? 0],
     user: address.user,
     password: address.password,
     ...(use.withDatabase ? { database: address.database } : {}),
@@ -212,14 +217,6 @@ function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pa
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
     /*M! , max_statement_time = ${seconds}, idle_transaction_timeout = ${pauseSeconds} */;
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;
-}
-
-async function requestBytesMax(client: Client, timeout: number): Promise<number> {
-  const [rows] = await client.query({ sql: 'SELECT @@max_allowed_packet AS bytes', timeout });
-  const bytes = Array.isArray(rows)
-    ? (rows[0] as { readonly bytes?: unknown } | undefined)?.bytes
-    : undefined;
-  return Number(bytes ?? Number.POSITIVE_INFINITY);
 }
 
 class MysqlConnection implements Connection {
@@ -324,13 +321,15 @@ const engine: Engine = {
     ...serverLanes.pool(lane, options),
     idleLifeTimeMs: Math.min(options.idleLifeTimeMs ?? idleLifeTimeMaxMs, idleLifeTimeMaxMs),
   }),
-  async connect(options, lane) {
+  async connect(options, lane, host) {
     const client = await openClient(options, {
+      host,
       withDatabase: true,
       ...(lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {}),
     });
     try {
-      return new MysqlConnection(client, await requestBytesMax(client, options.pool.connectTimeoutMs));
+      const { requestBytesMax } = await settle(client, options);
+      return new MysqlConnection(client, requestBytesMax);
     } catch (error) {
       client.destroy();
       throw error;
@@ -341,8 +340,12 @@ const engine: Engine = {
 const quote = (name: string) => `\`${name.replaceAll('`', '``')}\``;
 
 async function createDatabase(options: DriverOptions): Promise<void> {
+  await withFirst(hostNames(options), (host) => createOn(options, host));
+}
+
+async function createOn(options: DriverOptions, host: number): Promise<void> {
   try {
-    (await openClient(options, { withDatabase: true })).destroy();
+    (await openClient(options, { host, withDatabase: true })).destroy();
     return;
   } catch (error) {
     const unknownDatabase = error instanceof Error && 'errno' in error && error.errno === 1049;
@@ -350,8 +353,9 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
   const { database } = parseMysqlUrl(options.url);
   try {
-    const client = await openClient(options, { withDatabase: false });
+    const client = await openClient(options, { host, withDatabase: false });
     try {
+      await settle(client, options);
       await client.query(
         `CREATE DATABASE IF NOT EXISTS ${quote(database)} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
       );
@@ -365,11 +369,17 @@ async function createDatabase(options: DriverOptions): Promise<void> {
   }
 }
 
+/** A driver over the hosts of the endpoint. */
+function open(options: DriverOptions): Driver {
+  const hosts = mysqlHosts(options, (host) => openClient(options, { host, withDatabase: true }));
+  return createDriver(engine, options, hosts);
+}
+
 /** MySQL 8.0 and later, MariaDB 10.6 and later. */
 export const mysql: Dialect = Object.freeze({
   name: 'mysql',
   sql,
   can: { notify: false, writesInWith: false, keyBytesMax: 2048, parametersMax: 65_535 },
   createDatabase,
-  open: (options: DriverOptions) => createDriver(engine, options),
+  open,
 });

@@ -1,5 +1,5 @@
-// One connection to Postgres through the pg package: opening, session settings, types. Used by postgres.ts and
-// postgres-listen.ts. Invariant: a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
+// One connection to Postgres through the pg package: opening, session settings, what the server says of itself. Used by postgres.ts,
+// postgres-hosts.ts and postgres-listen.ts. Invariant: a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
 
 import pg from 'pg';
 import type { DriverOptions } from './dialect.ts';
@@ -10,6 +10,8 @@ const keepAliveDelayMs = 15_000;
 
 /** What a connection is for, where that matters. */
 export interface ClientUse {
+  /** By its place among the hosts of the URL; default: the first. */
+  readonly host?: number;
   /** Default: that of the URL. */
   readonly database?: string;
   /** The longest silence within a transaction; default: the statement timeout. */
@@ -21,8 +23,7 @@ export async function openClient(options: DriverOptions, use: ClientUse = {}): P
   const address = parsePostgresUrl(options.url);
   const ssl = await postgresTls(address, options.tls);
   const client = new pg.Client({
-    host: address.host,
-    port: address.port,
+    ...address.hosts[use.host ?? 0],
     user: address.user,
     // A function, so that neither the environment nor a password file is asked when the URL has none.
     password: address.password ?? (() => ''),

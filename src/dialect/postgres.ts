@@ -9,6 +9,7 @@ import {
   type DialectSql,
   type Driver,
   type DriverOptions,
+  type Epoch,
   type QueryResult,
   type SqlValue,
   type Step,
@@ -23,8 +24,10 @@ import {
   type Engine,
 } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
+import { withFirst } from './hosts.ts';
 import { closeClient, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
+import { hostNames, postgresHosts, standingOf } from './postgres-hosts.ts';
 import { channel, listen } from './postgres-listen.ts';
 import { queryRows } from './postgres-rows.ts';
 import { Texts } from './postgres-texts.ts';
@@ -64,14 +67,21 @@ interface Shared {
   readonly processIds: Set<number>;
 }
 
+/** Of warnings that have no code of their own. */
+const warningCode = '01000';
+
 class PostgresConnection implements Connection {
   readonly #client: pg.Client;
   readonly #shared: Shared;
   /** The id of the server process behind it, as notifications name their sender. */
   readonly #processId: number | undefined;
+  readonly epoch: Epoch | undefined;
   #usable = true;
+  /** Since the last commit. */
+  #warning: string | undefined;
 
-  constructor(client: pg.Client, shared: Shared) {
+  constructor(client: pg.Client, shared: Shared, epoch: Epoch | undefined) {
+    this.epoch = epoch;
     this.#client = client;
     this.#shared = shared;
     // Not in the package's types.
@@ -82,6 +92,9 @@ class PostgresConnection implements Connection {
     };
     client.on('error', lost);
     client.on('end', lost);
+    client.on('notice', ({ code, message }) => {
+      if (code === warningCode) this.#warning = message;
+    });
   }
 
   async run(text: string, params: readonly SqlValue[]): Promise<QueryResult> {
@@ -105,6 +118,7 @@ class PostgresConnection implements Connection {
     if (text === 'COMMIT' && command !== 'COMMIT') {
       throw new SqlFault('other', 'The transaction was rolled back by the server');
     }
+    if (text === 'COMMIT') this.#checkReplicated();
   }
 
   /** One statement commits by itself. */
@@ -114,6 +128,7 @@ class PostgresConnection implements Connection {
       const { affected, rows } = await this.#step(guard);
       if (affected === 0 && rows.length === 0)
         throw new SqlFault('other', `Expected ${guard.statement.name} to write, it did not`);
+      this.#checkReplicated();
       return;
     }
     await this.#whole(async () => {
@@ -172,6 +187,16 @@ class PostgresConnection implements Connection {
     }
   }
 
+  /**
+   * With synchronous replication a commit may be made to wait no longer for the replica: the server then answers as if it were
+   * done, with a warning. It is there, but a failover may lose it.
+   */
+  #checkReplicated(): void {
+    const warning = this.#warning;
+    this.#warning = undefined;
+    if (warning !== undefined) throw new SqlFault('other', warning, { outcomeUnknown: true });
+  }
+
   isUsable(): boolean {
     return this.#usable;
   }
@@ -194,9 +219,19 @@ function createEngine(shared: Shared): Engine {
     },
     interruptible: true,
     ...serverLanes,
-    async connect(options, lane) {
+    async connect(options, lane, host) {
       const use = lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {};
-      return new PostgresConnection(await openClient(options, use), shared);
+      const client = await openClient(options, { host, ...use });
+      try {
+        const { target } = parsePostgresUrl(options.url);
+        const timeoutMs = options.pool.connectTimeoutMs;
+        const standing = await standingOf(client, { target, timeoutMs });
+        if (!standing.usable) throw standing.fault;
+        return new PostgresConnection(client, shared, standing.epoch);
+      } catch (error) {
+        void closeClient(client);
+        throw error;
+      }
     },
   };
 }
@@ -204,25 +239,31 @@ function createEngine(shared: Shared): Engine {
 function open(options: DriverOptions): Driver {
   const processIds = new Set<number>();
   const canPrepare = !/[?&]prepared=off(?:&|$)/.test(options.url);
-  const driver = createDriver(createEngine({ texts: new Texts(), canPrepare, processIds }), options);
+  const hosts = postgresHosts(options);
+  const driver = createDriver(createEngine({ texts: new Texts(), canPrepare, processIds }), options, hosts);
   const isOwn = (processId: number) => processIds.has(processId);
   return Object.assign(driver, {
-    listen: (onHint: () => void, signal: AbortSignal) => listen({ driver: options, onHint, isOwn, signal }),
+    listen: (onHint: () => void, signal: AbortSignal) =>
+      listen({ driver: options, hosts, onHint, isOwn, signal }),
   });
 }
 
 const quote = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
 async function createDatabase(options: DriverOptions): Promise<void> {
+  await withFirst(hostNames(options), (host) => createOn(options, host));
+}
+
+async function createOn(options: DriverOptions, host: number): Promise<void> {
   try {
-    void closeClient(await openClient(options));
+    void closeClient(await openClient(options, { host }));
     return;
   } catch (error) {
     if (codeOf(error) !== '3D000') throw toFault({ classify: classifyPostgres }, error, 'connect');
   }
   const { database } = parsePostgresUrl(options.url);
   try {
-    const client = await openClient(options, { database: 'postgres' });
+    const client = await openClient(options, { host, database: 'postgres' });
     try {
       await client.query('SET statement_timeout = 0');
       await client.query(`CREATE DATABASE ${quote(database)}`);

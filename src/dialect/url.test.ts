@@ -12,8 +12,8 @@ test('postgres: parts, defaults, sockets, parameters', (t) => {
   t.deepEqual(
     parsePostgresUrl('postgres://me:p%40ss%2F%3A@db.example.com:6432/large%20data?sslmode=require'),
     {
-      host: 'db.example.com',
-      port: 6432,
+      hosts: [{ host: 'db.example.com', port: 6432 }],
+      target: 'any',
       user: 'me',
       password: 'p@ss/:',
       database: 'large data',
@@ -21,26 +21,51 @@ test('postgres: parts, defaults, sockets, parameters', (t) => {
     },
   );
   t.deepEqual(parsePostgresUrl('postgresql://'), {
-    host: 'localhost',
-    port: 5432,
+    hosts: [{ host: 'localhost', port: 5432 }],
+    target: 'any',
     user: 'postgres',
     password: undefined,
     database: 'switchyard',
     parameters: {},
   });
-  t.like(parsePostgresUrl('postgres://u@[::1]:1/d'), { host: '::1', port: 1, user: 'u', database: 'd' });
-  t.like(parsePostgresUrl('postgres://u:p@/d?host=/run/postgresql'), {
-    host: '/run/postgresql',
+  t.like(parsePostgresUrl('postgres://u@[::1]:1/d'), {
+    hosts: [{ host: '::1', port: 1 }],
+    user: 'u',
     database: 'd',
   });
-  t.like(parsePostgresUrl('postgres://u:p@%2Frun%2Fpostgresql/d'), { host: '/run/postgresql' });
+  t.like(parsePostgresUrl('postgres://u:p@/d?host=/run/postgresql'), {
+    hosts: [{ host: '/run/postgresql', port: 5432 }],
+    database: 'd',
+  });
+  t.like(parsePostgresUrl('postgres://u:p@%2Frun%2Fpostgresql/d'), {
+    hosts: [{ host: '/run/postgresql', port: 5432 }],
+  });
+});
+
+test('several hosts: in their order, and with what a store needs of them', (t) => {
+  const several = parsePostgresUrl('postgres://u:a%2Cb@one:1,[::1]:2,three/d?sslmode=require');
+  t.deepEqual(several.hosts, [
+    { host: 'one', port: 1 },
+    { host: '::1', port: 2 },
+    { host: 'three', port: 5432 },
+  ]);
+  t.like(several, { target: 'read-write', user: 'u', password: 'a,b', database: 'd' });
+  t.is(parsePostgresUrl('postgres://one,two/d?target_session_attrs=primary').target, 'primary');
+  t.is(parsePostgresUrl('postgres://one/d?target_session_attrs=read-write').target, 'read-write');
+  const nodes = [
+    { host: 'one', port: 1 },
+    { host: '::1', port: 3306 },
+  ];
+  t.deepEqual(parseMysqlUrl('mysql://u:p@one:1,[::1]/d').hosts, nodes);
+  t.deepEqual(parseMysqlUrl('mysql://u:p,q@tcp(one:1,[::1])/d').hosts, nodes);
+  t.is(parseMysqlUrl('mysql://u:p,q@tcp(one:1,[::1])/d').password, 'p,q');
 });
 
 test('mysql: parts, defaults, sockets, the Go form', (t) => {
   t.deepEqual(
     parseMysqlUrl('mysql://me:p%40ss@db.example.com:3307/large_data?tls=skip-verify&parseTime=true'),
     {
-      at: { host: 'db.example.com', port: 3307 },
+      hosts: [{ host: 'db.example.com', port: 3307 }],
       user: 'me',
       password: 'p@ss',
       database: 'large_data',
@@ -48,24 +73,24 @@ test('mysql: parts, defaults, sockets, the Go form', (t) => {
     },
   );
   t.deepEqual(parseMysqlUrl('mariadb://localhost'), {
-    at: { host: 'localhost', port: 3306 },
+    hosts: [{ host: 'localhost', port: 3306 }],
     user: 'root',
     password: '',
     database: 'switchyard',
     tls: 'false',
   });
-  t.like(parseMysqlUrl('mysql://u:p@[::1]/d'), { at: { host: '::1', port: 3306 } });
+  t.like(parseMysqlUrl('mysql://u:p@[::1]/d'), { hosts: [{ host: '::1', port: 3306 }] });
   t.like(parseMysqlUrl('mysql://u:p@localhost/d?socketPath=/run/mysqld/mysqld.sock'), {
-    at: { socketPath: '/run/mysqld/mysqld.sock' },
+    hosts: [{ socketPath: '/run/mysqld/mysqld.sock' }],
   });
   t.like(parseMysqlUrl('mysql://root:p@ss:w/rd@tcp(127.0.0.1:3306)/d'), {
-    at: { host: '127.0.0.1', port: 3306 },
+    hosts: [{ host: '127.0.0.1', port: 3306 }],
     user: 'root',
     password: 'p@ss:w/rd',
     database: 'd',
   });
   t.like(parseMysqlUrl('mysql://root@unix(/tmp/s.sock)/d'), {
-    at: { socketPath: '/tmp/s.sock' },
+    hosts: [{ socketPath: '/tmp/s.sock' }],
     password: '',
   });
 });
@@ -76,7 +101,12 @@ test('sqlite: absolute and relative paths', (t) => {
 });
 
 const refused: [(text: string) => unknown, string][] = [
-  [parsePostgresUrl, `postgres://u:${secret}@one,two/d`],
+  [parsePostgresUrl, `postgres://u:${secret}@one:x,two/d`],
+  [parsePostgresUrl, `postgres://u:${secret}@one,two:x/d`],
+  [parsePostgresUrl, `postgres://u:${secret}@one,two/d?host=/run/postgresql`],
+  [parsePostgresUrl, `postgres://u:${secret}@one,two/d?target_session_attrs=standby`],
+  [parseMysqlUrl, `mysql://u:${secret}@one,two:x/d`],
+  [parseMysqlUrl, `mysql://u:${secret}@one,two/d?socketPath=/tmp/s`],
   [parsePostgresUrl, `postgres://u:${secret}@host:port/d`],
   [parsePostgresUrl, `http://u:${secret}@host/d`],
   [parsePostgresUrl, `postgres://u:${secret}@host/d?sslmode=perhaps`],

@@ -2,6 +2,7 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { fileReason } from '../lib/file-reason.ts';
+import { splitHosts } from '../lib/host-list.ts';
 import type { BackendTls, ConnectionPool, Engine } from '../store/store.ts';
 import { fill, readTemplate } from './environment.ts';
 import type { Fields, TopologyReader } from './topology-reader.ts';
@@ -43,7 +44,7 @@ export function checkUrlFiles(
   note: (message: string) => void,
 ): void {
   if (engine !== 'postgres' || files === 'unchecked') return;
-  const given = URL.parse(url)?.searchParams;
+  const given = URL.parse(splitHosts(url).single)?.searchParams;
   for (const name of ['sslrootcert', 'sslcert', 'sslkey']) {
     const path = given?.get(name) ?? undefined;
     const reason = path === undefined ? undefined : unreadable(path);
@@ -55,7 +56,7 @@ export function checkUrlFiles(
 function contradiction({ engine, url }: TlsContext): string | undefined {
   if (engine === 'sqlite') return 'sqlite, which is a file';
   if (engine === 'etcd') return url.startsWith('http:') ? 'an http:// endpoint: write https://' : undefined;
-  const query = URL.parse(url)?.searchParams;
+  const query = URL.parse(splitHosts(url).single)?.searchParams;
   if (query?.get('sslmode') === 'disable') return 'sslmode=disable';
   if (query?.get('tls') === 'false') return 'tls=false';
   return undefined;

@@ -14,6 +14,7 @@ export const endpointParameters: Readonly<
     application_name: undefined,
     synchronous_commit: ['off', 'local', 'remote_write', 'on', 'remote_apply'],
     prepared: ['on', 'off'],
+    target_session_attrs: ['read-write', 'primary', 'any'],
   },
   mysql: { tls: ['false', 'preferred', 'skip-verify', 'true'], socketPath: undefined },
 };

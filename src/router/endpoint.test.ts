@@ -45,6 +45,23 @@ const refused: readonly (readonly [endpoint: string, message: string])[] = [
     'Expected a database in the URL, as in HOST:PORT/DATABASE, got postgres://u:***@h:1',
   ],
   [
+    'postgres://u:hidden@h:1,i:99999/db',
+    'Expected a port from 1 to 65535, got 99999 in postgres://u:***@h:1,i:99999/db',
+  ],
+  [
+    'postgres://u:hidden@h:1,/db',
+    'Expected HOST:PORT, or several separated by commas, in postgres://USER:PASSWORD@HOST:PORT/DATABASE, got postgres://u:***@h:1,/db',
+  ],
+  ['mysql://u:hidden@h:3306,h/db', 'Expected each host once, got mysql://u:***@h:3306,h/db'],
+  [
+    'postgres://u:hidden@h,i/db?host=/run/postgresql',
+    'Expected several hosts or a socket, got postgres://u:***@h,i/db, which has both',
+  ],
+  [
+    `${tcp}(h:1,i:j)/db`,
+    'Expected HOST:PORT, or several separated by commas, in tcp(…), got mysql://u:***@tcp(h:1,i:j)/db',
+  ],
+  [
     `sqlite://${tmpdir()}`,
     `Expected the path of a database file, got sqlite://${tmpdir()}, which is a directory`,
   ],
@@ -58,6 +75,15 @@ for (const [endpoint, message] of refused) {
 
 test('a port that is the own of the scheme is kept', (t) => {
   t.is(parse('http://h:80,http://i:2379/').url, 'http://h:80,http://i:2379');
+});
+
+test('several hosts keep their order; who lists them in another one means the same database', (t) => {
+  const found = parse('postgres://u:p@h:1,[::1],i:2/db?sslmode=require');
+  t.is(found.url, 'postgres://u:p@h:1,[::1],i:2/db?sslmode=require');
+  t.is(found.displayUrl, 'postgres://u:***@h:1,[::1],i:2/db?sslmode=require');
+  t.is(found.identity, parse('postgresql://x@i:2,h:1,[::1]:5432/db').identity);
+  t.not(found.identity, parse('postgres://x@i:2,h:1/db').identity);
+  t.is(parse(`${tcp}(h:1,i)/db`).url, 'mysql://u:hidden@h:1,i/db');
 });
 
 /** The list in a message of a dialect's parser. */

@@ -4,6 +4,7 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileReason } from '../lib/file-reason.ts';
+import { splitHosts } from '../lib/host-list.ts';
 import type { Engine } from '../store/store.ts';
 import { checkParameters } from './endpoint-parameters.ts';
 import { fill, type Template } from './environment.ts';
@@ -126,27 +127,30 @@ function parseSqlite(text: string, source: string): Endpoint {
 interface SqlParts {
   readonly user: string;
   readonly password: string;
-  /** `host:port`, `[::1]:port`, or empty with a socket. */
-  readonly host: string;
+  /** `host:port` or `[::1]:port` of each, in the order in which they are preferred; not looked at with a socket. */
+  readonly hosts: readonly string[];
   readonly database: string;
   readonly parameters: URLSearchParams;
 }
 
 function sqlEndpoint(engine: 'postgres' | 'mysql', parts: SqlParts, source: string): Endpoint {
-  const { user, password, host, database, parameters: query } = parts;
+  const { user, password, hosts, database, parameters: query } = parts;
   if (database === '') throw refuse('a database in the URL, as in HOST:PORT/DATABASE', source);
   const build = (shownPassword: string) => {
     const login = user === '' && password === '' ? '' : `${encodeURIComponent(user)}${shownPassword}@`;
     const tail = query.size === 0 ? '' : `?${query.toString()}`;
-    return `${engine}://${login}${host}/${encodeURIComponent(database)}${tail}`;
+    return `${engine}://${login}${hosts.join(',')}/${encodeURIComponent(database)}${tail}`;
   };
   const socket = query.get('socketPath') ?? query.get('host');
-  const port = /:\d+$/u.test(host) ? '' : `:${portDefaults[engine]}`;
+  if (socket !== null && hosts.length > 1)
+    throw refuse('several hosts or a socket', source, ', which has both');
+  const places = hosts.map((host) => (/:\d+$/u.test(host) ? host : `${host}:${portDefaults[engine]}`));
+  if (new Set(places).size < places.length) throw refuse('each host once', source);
   return {
     engine,
     url: build(password === '' ? '' : `:${encodeURIComponent(password)}`),
     displayUrl: build(password === '' ? '' : ':***'),
-    identity: `${engine} ${socket ?? host + port}/${database}`,
+    identity: `${engine} ${socket ?? places.toSorted().join(',')}/${database}`,
   };
 }
 
@@ -176,11 +180,20 @@ function parseGoMysql(template: Template, source: string): Endpoint | undefined 
   if (network === 'unix') {
     if (!place.startsWith('/')) throw refuse('the absolute path of a socket in unix(…)', source);
     given.set('socketPath', place);
-    return sqlEndpoint('mysql', { user, password, host: 'localhost', database, parameters: given }, source);
+    return sqlEndpoint(
+      'mysql',
+      { user, password, hosts: ['localhost'], database, parameters: given },
+      source,
+    );
   }
-  const host = place === '' ? '127.0.0.1' : place;
-  if (!isHostAndPort(host)) throw wrongPort(`//${host}`, source) ?? refuse('one HOST:PORT in tcp(…)', source);
-  return sqlEndpoint('mysql', { user, password, host, database, parameters: given }, source);
+  const hosts = place.split(',').map((host) => (host === '' ? '127.0.0.1' : host));
+  checkHosts(hosts, 'HOST:PORT, or several separated by commas, in tcp(…)', source);
+  return sqlEndpoint('mysql', { user, password, hosts, database, parameters: given }, source);
+}
+
+function checkHosts(hosts: readonly string[], expected: string, source: string): void {
+  const wrong = hosts.find((host) => !isHostAndPort(host));
+  if (wrong !== undefined) throw wrongPort(`//${wrong}`, source) ?? refuse(expected, source);
 }
 
 function isHostAndPort(text: string): boolean {
@@ -207,18 +220,20 @@ function parseSqlUrl(engine: 'postgres' | 'mysql', template: Template, source: s
   const example = engine === 'postgres' ? 'postgres://' : 'mysql://';
   const expected = `${example}USER:PASSWORD@HOST:PORT/DATABASE with special characters percent-encoded`;
   const text = fillLogin(template);
+  const { single, hosts } = splitHosts(text);
   // The URL parser takes no empty host behind a user, as in postgres://user@/db?host=/run/postgresql.
-  const url = URL.parse(text.replace(/^([^/?]*\/\/[^/?]*@)\//u, '$1localhost/'));
+  const url = URL.parse(single.replace(/^([^/?]*\/\/[^/?]*@)\//u, '$1localhost/'));
   if (url === null || url.hash !== '' || url.pathname.slice(1).includes('/'))
-    throw wrongPort(text, source) ?? refuse(expected, source);
-  if (url.host !== '' && !isHostAndPort(decode(url.host, expected, source)))
-    throw wrongPort(text, source) ?? refuse(`one host in ${example}USER:PASSWORD@HOST:PORT/DATABASE`, source);
+    throw wrongPort(single, source) ?? refuse(expected, source);
+  const shape = `HOST:PORT, or several separated by commas, in ${example}USER:PASSWORD@HOST:PORT/DATABASE`;
+  const others = hosts.slice(1);
+  checkHosts([...(url.host === '' ? [] : [decode(url.host, expected, source)]), ...others], shape, source);
   return sqlEndpoint(
     engine,
     {
       user: decode(url.username, expected, source),
       password: decode(url.password, expected, source),
-      host: url.host === '' ? 'localhost' : url.host,
+      hosts: [url.host === '' ? 'localhost' : url.host, ...others],
       database: decode(url.pathname.slice(1), expected, source),
       parameters: readParameters(engine, url.searchParams, source),
     },

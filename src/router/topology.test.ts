@@ -289,7 +289,7 @@ test('no message shows a password, however the endpoint is mangled', (t) => {
     'mysql:/u:hidden@h/db',
     'postgres://u:hid#den@h/db',
     'postgres://u:hidden@@h:x/db',
-    'mysql://u:hidden@h,i/db',
+    'mysql://u:hidden@h,i:x/db',
     'http://u:hidden@h:2379',
     'postgres://h/db?password=hidden',
   ];
