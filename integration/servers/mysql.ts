@@ -65,27 +65,31 @@ async function createDataFolder(daemon: string, folder: string, data: string): P
   );
 }
 
+/** Arguments of a server whose data lies in the folder. */
+export const argsOf = (folder: string, port: number): readonly string[] => [
+  '--no-defaults',
+  `--datadir=${join(folder, 'data')}`,
+  `--tmpdir=${folder}`,
+  `--port=${port}`,
+  '--bind-address=127.0.0.1',
+  `--socket=${join(folder, 's')}`,
+  `--pid-file=${join(folder, 'pid')}`,
+  `--max-connections=${connectionsMax}`,
+];
+
 async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
   const { programs, folder, port, cacheMiB, env = {} } = options;
   const daemon = daemonIn(programs);
   if (daemon === undefined) throw new Error(`Expected mariadbd or mysqld in ${programs}, got neither`);
   give(folder, user());
-  const data = join(folder, 'data');
-  await createDataFolder(daemon, folder, data);
+  await createDataFolder(daemon, folder, join(folder, 'data'));
   const setupFile = join(folder, 'setup.sql');
   writeFileSync(setupFile, setup);
   return new ServerProcess({
     name: 'mysql',
     command: daemon,
     args: [
-      '--no-defaults',
-      `--datadir=${data}`,
-      `--tmpdir=${folder}`,
-      `--port=${port}`,
-      '--bind-address=127.0.0.1',
-      `--socket=${join(folder, 's')}`,
-      `--pid-file=${join(folder, 'pid')}`,
-      `--max-connections=${connectionsMax}`,
+      ...argsOf(folder, port),
       `--init-file=${setupFile}`,
       ...(cacheMiB === undefined ? [] : [`--innodb-buffer-pool-size=${cacheMiB}M`]),
     ],

@@ -46,7 +46,7 @@ const user = () => unprivilegedUser(['postgres']);
 const url = (port: number) => `postgres://postgres:${adminPassword}@127.0.0.1:${port}/postgres`;
 
 async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
-  const { programs, folder, port, cacheMiB, env = {} } = options;
+  const { programs, folder } = options;
   give(folder, user());
   const data = join(folder, 'data');
   const passwordFile = join(folder, 'password');
@@ -67,11 +67,17 @@ async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<Serve
     ],
     { user: user(), cwd: folder },
   );
+  return serverIn(options);
+}
+
+/** The server of a data folder that is there already. */
+export function serverIn(options: Parameters<Engine['prepare']>[0]): ServerProcess {
+  const { programs, folder, port, cacheMiB, env = {} } = options;
   return new ServerProcess({
     name: 'postgres',
     command: join(programs, 'postgres'),
     args: [
-      `-D${data}`,
+      `-D${join(folder, 'data')}`,
       `-p${port}`,
       '-clisten_addresses=127.0.0.1',
       '-cunix_socket_directories=',

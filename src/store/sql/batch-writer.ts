@@ -18,7 +18,7 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { inTime } from '../../lib/in-time.ts';
 import type { Logger } from '../../lib/log.ts';
-import { isTransient } from './faults.ts';
+import { isConflict, isTransient } from './faults.ts';
 import { combine, evaluate, type Job, type Outcome } from './job.ts';
 import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
 import { isSame, metaStateOf, type MetaState, type WriteName } from './meta-state.ts';
@@ -156,6 +156,8 @@ export class BatchWriter {
           if (!attempt.isScript && !isTransient(known)) throw known;
           this.#contend();
         } else if (!isTransient(error)) throw error;
+        // Another one was before it: who waits longer each time would never be the first.
+        else if (isConflict(error)) backoff.reset();
         if (clock.now() > deadline || closed.aborted) throw error;
       }
       await clock.sleep(backoff.next(), closed);
@@ -335,9 +337,10 @@ export class BatchWriter {
   }
 
   /**
-   * Whether a batch that may have been committed is there. Where it held the lock, that is free only when its connection is
-   * over, so what is read under the lock is final. A script that is not there may still be on its way: then the meta row gets
-   * another name, so that its guard fails whenever it comes.
+   * Whether a batch that may have been committed is there. What is found is written once more: then it is as safe as any commit,
+   * also where it was not yet in a replica when its server ended. And what is not there gets the row another name: a script may
+   * still be on its way, and a server that has been left for another one of its cluster may still be about to commit; either
+   * fails, whenever it comes, at its guard or because another write of the row came before it.
    */
   async #findOut(attempt: Attempt, closed: AbortSignal): Promise<'there' | 'not there' | 'unknown'> {
     const { driver, clock, logger } = this.#options;
@@ -347,14 +350,14 @@ export class BatchWriter {
     for (;;) {
       try {
         return await driver.transaction('write', async (session) => {
-          const { last } = metaStateOf(await session.query(this.#statements.lockMeta, []));
-          if (isSame(last, attempt.name)) return 'there';
-          if (isSame(last, barrier)) return 'not there';
+          const { revision, last } = metaStateOf(await session.query(this.#statements.lockMeta, []));
+          const isThere = isSame(last, attempt.name);
+          const isMarked = isSame(last, barrier);
           // Somebody has written since, be it without a revision: the row names only the last writer.
-          if (!isSame(last, attempt.last)) return 'unknown';
-          if (attempt.isScript)
-            await session.query(this.#statements.updateMeta, [attempt.before, barrier.writer, barrier.batch]);
-          return 'not there';
+          if (!isThere && !isMarked && !isSame(last, attempt.last)) return 'unknown';
+          const { writer, batch } = isThere ? attempt.name : barrier;
+          await session.query(this.#statements.updateMeta, [revision, writer, batch]);
+          return isThere ? 'there' : 'not there';
         });
       } catch (error) {
         if (clock.now() > deadline || closed.aborted) return 'unknown';

@@ -48,3 +48,8 @@ const transientKinds: ReadonlySet<SqlFaultKind> = new Set([
 export function isTransient(error: unknown): error is SqlFault {
   return error instanceof SqlFault && !error.outcomeUnknown && transientKinds.has(error.kind);
 }
+
+/** True when another transaction was preferred to this one, which it would not have hindered before or after. */
+export function isConflict({ kind }: SqlFault): boolean {
+  return kind === 'deadlock' || kind === 'serialization';
+}

@@ -1,0 +1,202 @@
+// A store on a Galera cluster, through gateways that are connected to different nodes: locks are a node's own there, and a node may
+// be behind another, so that everything rests on what is certified at commit and on reads that wait.
+
+import test from 'ava';
+import { SqlFault, type Dialect, type Driver } from '../src/dialect/dialect.ts';
+import { mysql } from '../src/dialect/mysql.ts';
+import type { Store } from '../src/store/store.ts';
+import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { guardOf } from './guarantees/guard.ts';
+import { galeraCluster, waitFor, type GaleraCluster } from './servers/index.ts';
+import { openTestStore, pool, soon } from './stores.ts';
+
+let cluster: GaleraCluster | undefined;
+test.before('a cluster', async (t) => {
+  t.timeout(240_000);
+  cluster = await galeraCluster();
+});
+test.after.always(() => cluster?.dispose());
+
+/** A database of its own, as seen from each node first. */
+async function places(name: string): Promise<readonly string[] | undefined> {
+  if (cluster === undefined) return undefined;
+  return cluster.nodes.map((_, first) => cluster!.url(first).replace(/[^/]+$/, name));
+}
+
+const storeAt = (url: string, dialect: Dialect = mysql) =>
+  openTestStore({ engine: 'mysql', url }, { dialect });
+
+const put = (store: Store, key: string, value: string) =>
+  store.txn(txnRequest({ success: [op.put(key, value)] }), soon());
+
+/** Adds 1 by compare and swap. */
+async function increment(store: Store, key: string): Promise<void> {
+  for (;;) {
+    const { kvs } = await store.range(rangeRequest(key), soon());
+    const [known] = kvs;
+    const compare = [when(key, 'mod', '=', known?.modRevision ?? 0n)];
+    const next = String(Number(known?.value.toString() ?? 0) + 1);
+    const { succeeded } = await store.txn(txnRequest({ compare, success: [op.put(key, next)] }), soon());
+    if (succeeded) return;
+  }
+}
+
+test.serial('tables that gateways create at once through different nodes are one store', async (t) => {
+  const urls = await places('created');
+  if (urls === undefined) return void t.pass();
+  const stores = await Promise.all(urls.map((url) => storeAt(url)));
+  const headers = await Promise.all(stores.map((store) => store.range(rangeRequest('a'), soon())));
+  t.is(new Set(headers.map(({ header }) => header.clusterId)).size, 1);
+  for (const store of stores) await store[Symbol.asyncDispose]();
+});
+
+test.serial('a write acknowledged through one node is seen through all others at once', async (t) => {
+  t.timeout(60_000);
+  const urls = await places('seen');
+  if (urls === undefined) return void t.pass();
+  const [writer, ...readers] = (await Promise.all(urls.map((url) => storeAt(url)))) as readonly Store[] as [
+    Store,
+    ...Store[],
+  ];
+  for (let n = 0; n < 150; n++) {
+    const { header } = await put(writer, 'a', String(n));
+    for (const reader of readers) {
+      const found = await reader.range(rangeRequest('a'), soon());
+      t.is(found.kvs[0]?.value.toString(), String(n));
+      t.is(found.header.revision, header.revision);
+      const page = await reader.range(rangeRequest('a', { rangeEnd: 'b' }), soon());
+      t.is(page.kvs[0]?.value.toString(), String(n));
+      // Reads only, in a transaction of its own.
+      const read = await reader.txn(txnRequest({ compare: [when('a', 'value', '=', String(n))] }), soon());
+      t.true(read.succeeded);
+      // Writes nothing where the compare fails.
+      const stale = txnRequest({
+        compare: [when('a', 'mod', '=', header.revision)],
+        failure: [op.put('b', '')],
+      });
+      t.true((await reader.txn(stale, soon())).succeeded);
+    }
+  }
+  for (const store of [writer, ...readers]) await store[Symbol.asyncDispose]();
+});
+
+test.serial('writers at all nodes: every increment counts, and watches have every revision', async (t) => {
+  t.timeout(120_000);
+  const urls = await places('counted');
+  if (urls === undefined) return void t.pass();
+  const stores = await Promise.all(urls.map((url) => storeAt(url)));
+  const guards = await Promise.all(stores.map((store) => guardOf(store)));
+  const all = watchRequest('', { rangeEnd: '\0', startRevision: 2n });
+  const seen = await Promise.all(
+    stores.map(async (store, index) => ({
+      revisions: [] as bigint[],
+      watch: await guards[index]!.record(store, all, soon()),
+    })),
+  );
+  for (const { revisions, watch } of seen) {
+    void (async () => {
+      for await (const { events } of watch) revisions.push(...events.map(({ kv }) => kv.modRevision));
+    })().catch(() => undefined);
+  }
+  const each = 40;
+  await Promise.all(
+    stores.flatMap((store) =>
+      ['x', 'y'].map(async (key) => {
+        for (let n = 0; n < each; n++) await increment(store, key);
+      }),
+    ),
+  );
+  const { kvs, header } = await stores[0]!.range(rangeRequest('x', { rangeEnd: 'z' }), soon());
+  t.deepEqual(
+    kvs.map(({ value }) => Number(value.toString())),
+    [each * stores.length, each * stores.length],
+  );
+  t.is(header.revision, 1n + BigInt(2 * each * stores.length));
+  const expected = Array.from({ length: Number(header.revision) - 1 }, (_, index) => BigInt(index + 2));
+  await waitFor(() => seen.every(({ revisions }) => revisions.length >= expected.length), {
+    what: 'all events',
+  });
+  for (const { revisions } of seen) t.deepEqual(revisions, expected);
+  for (const guard of guards) t.deepEqual(await guard.violations(), []);
+  for (const store of stores) await store[Symbol.asyncDispose]();
+});
+
+test.serial('a commit that a node left behind has not made yet is not made any more', async (t) => {
+  t.timeout(60_000);
+  const urls = await places('fenced');
+  if (urls === undefined) return void t.pass();
+  const left = mysql.open({ url: urls[0]!, pool });
+  const late = new LateCommit(left);
+  const store = await storeAt(urls[1]!, late.dialect);
+  await put(store, 'a', '1');
+  late.arm();
+  const range = txnRequest({
+    compare: [when('a', 'version', '=', 1n)],
+    success: [op.put('a', '2'), op.range('', { rangeEnd: '\0' })],
+  });
+  const { succeeded } = await store.txn(range, soon());
+  t.true(succeeded);
+  t.true(await late.failed, 'the first commit comes too late');
+  const { kvs, header } = await store.range(rangeRequest('a'), soon());
+  t.like(kvs[0], { version: 2n });
+  t.is(header.revision, 3n);
+  await store[Symbol.asyncDispose]();
+  await left.close();
+});
+
+/**
+ * Once armed: the next batch under the lock goes over a driver to another node, and its gateway is told that the connection was lost
+ * at COMMIT. In truth the node commits it later: when the gateway is about to commit its next attempt.
+ */
+class LateCommit {
+  readonly dialect: Dialect;
+  readonly failed: Promise<boolean>;
+  #attempts = Number.NEGATIVE_INFINITY;
+
+  constructor(left: Driver) {
+    const goOn = Promise.withResolvers<void>();
+    const outcome = Promise.withResolvers<boolean>();
+    this.failed = outcome.promise;
+    const lose: Driver['writeAfter'] = async (opening, body) => {
+      const lost = Promise.withResolvers<never>();
+      const late = left.writeAfter(opening, async (session, opened) => {
+        await body(session, opened);
+        lost.reject(new SqlFault('disconnected', 'lost', { outcomeUnknown: true }));
+        await goOn.promise;
+      });
+      late.then(
+        () => outcome.resolve(false),
+        () => outcome.resolve(true),
+      );
+      return await lost.promise;
+    };
+    const open: Dialect['open'] = (options) => {
+      const driver = mysql.open(options);
+      const writeAfter: Driver['writeAfter'] = async (opening, body) => {
+        this.#attempts++;
+        if (this.#attempts === 1) return await lose(opening, body);
+        return await driver.writeAfter(opening, async (session, opened) => {
+          const value = await body(session, opened);
+          if (this.#attempts === 2) {
+            goOn.resolve();
+            await this.failed;
+          }
+          return value;
+        });
+      };
+      return {
+        query: driver.query.bind(driver),
+        queryForWriter: driver.queryForWriter.bind(driver),
+        script: (steps) => driver.script(steps),
+        transaction: driver.transaction.bind(driver),
+        writeAfter,
+        close: () => driver.close(),
+      };
+    };
+    this.dialect = { ...mysql, open };
+  }
+
+  arm(): void {
+    this.#attempts = 0;
+  }
+}
