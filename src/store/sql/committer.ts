@@ -9,6 +9,7 @@ import { BatchWriter, type BatchWriterOptions, type Written } from './batch-writ
 import type { Job } from './job.ts';
 import { updateCompactRevision } from './compactor.ts';
 import { toEtcdError } from './faults.ts';
+import { liftedAbove } from './meta-state.ts';
 import { bytes, int64 } from './row.ts';
 import type { BatchState, Change, Needs } from './state.ts';
 import { writeStatements, type WriteStatements } from './statements.ts';
@@ -25,8 +26,6 @@ const queueBytesMax = 128 * 1024 * 1024;
 const waitMaxMs = 10_000;
 /** What a revoked lease weighs in a batch: it may have a thousand keys. */
 const revokeBytes = 128 * 1024;
-/** Other gateways may have seen later revisions than the one that lifts, but not so many. */
-const liftBy = 1_000_000n;
 
 /** One committed batch: `changes` undefined = read them from the log. */
 export interface Commit {
@@ -150,7 +149,7 @@ class GroupCommitter implements Committer {
   lift(seen: Revision): Promise<Revision | undefined> {
     const apply = async (state: BatchState) => {
       if (state.revision >= seen) return undefined;
-      const lifted = seen + liftBy;
+      const lifted = liftedAbove(seen);
       state.raise(lifted);
       await state.query(updateCompactRevision, [lifted]);
       return lifted;

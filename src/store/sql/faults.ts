@@ -4,6 +4,8 @@
 import { SqlFault, type SqlFaultKind } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 
+/** A read is tried again this often when its connection turned out to be lost. */
+const readRetriesMax = 2;
 const readOnlyMessage = 'switchyard: the database takes no writes now';
 
 /**
@@ -52,4 +54,16 @@ export function isTransient(error: unknown): error is SqlFault {
 /** True when another transaction was preferred to this one, which it would not have hindered before or after. */
 export function isConflict({ kind }: SqlFault): boolean {
   return kind === 'deadlock' || kind === 'serialization';
+}
+
+/** Reads have no effect, so one that met a lost connection is simply done again on another. */
+export async function retried<T>(read: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await read();
+    } catch (error) {
+      const isLost = error instanceof SqlFault && error.kind === 'disconnected';
+      if (!isLost || attempt >= readRetriesMax) throw error;
+    }
+  }
 }

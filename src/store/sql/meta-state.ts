@@ -1,4 +1,4 @@
-// What the meta row says of the store's state, and of the write that left it so. Used by batch-writer.ts.
+// What the meta row says of the store's state, and of the write that left it so. Used by batch-writer.ts, committer.ts and epochs.ts.
 
 import { SqlFault, type QueryResult } from '../../dialect/dialect.ts';
 import type { Revision } from '../../etcd/types.ts';
@@ -31,3 +31,9 @@ export function metaStateOf({ rows }: QueryResult): MetaState & { readonly compa
 export function isSame(a: WriteName, b: WriteName): boolean {
   return a.writer === b.writer && a.batch === b.batch;
 }
+
+/** Other gateways may have seen later revisions than the one that lifts, but not so many. */
+const liftBy = 1_000_000n;
+
+/** A revision that nobody has seen, where one gateway has seen `seen` and the database has lost it. */
+export const liftedAbove = (seen: Revision): Revision => seen + liftBy;

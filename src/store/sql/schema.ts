@@ -63,6 +63,13 @@ function tables({ types, tableOptions, smallRowsOptions }: Dialect['sql']): read
       `ttl_seconds ${int} NOT NULL`,
       `expires_at ${int} NOT NULL`,
     ]),
+    // Where each promotion of a replica found the store.
+    create('switchyard_epoch', [
+      `lineage ${int} NOT NULL`,
+      `timeline ${int} NOT NULL`,
+      `revision ${int} NOT NULL`,
+      'PRIMARY KEY (lineage, timeline)',
+    ]),
     create(
       'switchyard_lease_key',
       [`lease ${int} NOT NULL`, `k ${key} NOT NULL`, 'PRIMARY KEY (lease, k)'],
@@ -71,9 +78,12 @@ function tables({ types, tableOptions, smallRowsOptions }: Dialect['sql']): read
   ];
 }
 
+/** Fails where one of the tables is missing that were not there from the beginning. */
 const selectIdentity: Statement = {
   name: 'schema.identity',
-  text: 'SELECT format, cluster_id FROM switchyard_meta WHERE id = 1',
+  text:
+    'SELECT format, cluster_id, (SELECT MAX(timeline) FROM switchyard_epoch) AS timeline' +
+    ' FROM switchyard_meta WHERE id = 1',
 };
 
 const metaColumns = [

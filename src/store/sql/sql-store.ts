@@ -2,7 +2,6 @@
 // database's faults into etcd's errors. Used by store/open.ts. It is there at once and connects in the background.
 
 import type { Dialect, DriverOptions } from '../../dialect/dialect.ts';
-import { SqlFault } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { HashKvResponse } from '../../etcd/codec/maintenance.ts';
 import type {
@@ -33,8 +32,10 @@ import { createChangeFeed, type ChangeFeed } from './change-feed.ts';
 import { createCommitter, type Committer } from './committer.ts';
 import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
-import { toEtcdError } from './faults.ts';
+import { createEnter } from './epochs.ts';
+import { retried, toEtcdError } from './faults.ts';
 import { hashKv } from './hash-kv.ts';
+import type { Job } from './job.ts';
 import { createKeyCounts } from './keys/key-counts.ts';
 import { createKeyIndex, type KeyIndex } from './keys/key-index.ts';
 import { createLessor, type FindLease, type Lessor } from './lessor.ts';
@@ -73,8 +74,6 @@ export interface SqlStore extends Store {
 
 /** Databases have no raft; etcd's clients only want a constant that is not zero. */
 const raftTerm = 1n;
-/** A read is tried again this often when its connection turned out to be lost. */
-const readRetriesMax = 2;
 
 /** A store that begins to connect; requests until then fail with `timeout`. */
 export function openSqlStore(options: SqlStoreOptions): SqlStore {
@@ -98,6 +97,8 @@ class DatabaseStore implements SqlStore {
   readonly #lessor: Lessor;
   readonly #statements: ReturnType<typeof writeStatements>;
   #clusterId = 0n;
+  /** The highest revision in an answer. */
+  #told = 0n;
 
   constructor(options: SqlStoreOptions) {
     const { dialect, clock, logger } = options;
@@ -148,6 +149,7 @@ class DatabaseStore implements SqlStore {
       clock,
       logger,
       onReady: () => {
+        driver.entering?.(createEnter({ dialect, logger, told: () => this.#highestTold() }));
         this.#index.start();
         this.#compactor.start();
         this.#lessor.start();
@@ -202,7 +204,11 @@ class DatabaseStore implements SqlStore {
   }
 
   watch(request: WatchCreateRequest, signal: AbortSignal, pace?: WatchPace): Promise<Watch> {
-    return this.#answer(signal, () => retried(() => this.#hub.watch(request, signal, pace)));
+    return this.#answer(signal, async () => {
+      const watch = await retried(() => this.#hub.watch(request, signal, pace));
+      this.#tell(watch.createdRevision);
+      return watch;
+    });
   }
 
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {
@@ -288,7 +294,21 @@ class DatabaseStore implements SqlStore {
     await this.#driver.close();
   }
 
+  /** Of an answer that is given. */
   #header(revision: Revision): ResponseHeader {
+    this.#tell(revision);
+    return this.#headerOf(revision);
+  }
+
+  #tell(revision: Revision): void {
+    if (revision > this.#told) this.#told = revision;
+  }
+
+  #highestTold(): Revision {
+    return [this.#feed.applied, this.#index.revision ?? 0n].reduce((a, b) => (a > b ? a : b), this.#told);
+  }
+
+  #headerOf(revision: Revision): ResponseHeader {
     return { clusterId: this.#clusterId, memberId: this.#options.memberId, revision, raftTerm };
   }
 
@@ -303,17 +323,18 @@ class DatabaseStore implements SqlStore {
     }
   }
 
-  #writeTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
+  async #writeTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
     const { keyBytesMax } = this.#options.dialect.can;
-    const header = (revision: Revision) => this.#header(revision);
-    return this.#committer.run(
-      {
-        bytes: sizeOf(request),
-        needs: needsOf([request]),
-        apply: (state) => applyTxn(state, request, { keyBytesMax, header }),
-      },
-      signal,
-    );
+    const header = (revision: Revision) => this.#headerOf(revision);
+    const job: Job<TxnResponse> = {
+      bytes: sizeOf(request),
+      needs: needsOf([request]),
+      apply: (state) => applyTxn(state, request, { keyBytesMax, header }),
+    };
+    const answer = await this.#committer.run(job, signal);
+    // Not before: what is evaluated may not come to be.
+    this.#tell(answer.header.revision);
+    return answer;
   }
 
   #readTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
@@ -348,18 +369,6 @@ class DatabaseStore implements SqlStore {
       else await this.#committer.revoke(id, { onlyIfExpired: false });
     }
     return adopted;
-  }
-}
-
-/** Reads have no effect, so one that met a lost connection is simply done again on another. */
-async function retried<T>(read: () => Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return await read();
-    } catch (error) {
-      const isLost = error instanceof SqlFault && error.kind === 'disconnected';
-      if (!isLost || attempt >= readRetriesMax) throw error;
-    }
   }
 }
 
