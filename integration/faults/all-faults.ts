@@ -5,6 +5,7 @@ import { cutFaults } from './cut-faults.ts';
 import { databaseFaults } from './database-faults.ts';
 import { etcdFaults } from './etcd-faults.ts';
 import type { Fault } from './fault.ts';
+import { failoverFaults } from './failover-faults.ts';
 import { gatewayFaults } from './gateway-faults.ts';
 import { refusalFaults } from './refusal-faults.ts';
 import { sessionFaults } from './session-faults.ts';
@@ -14,6 +15,7 @@ export const allFaults: readonly Fault[] = [
   ...gatewayFaults,
   ...clockFaults,
   ...databaseFaults,
+  ...failoverFaults,
   ...cutFaults,
   ...sessionFaults,
   ...refusalFaults,
