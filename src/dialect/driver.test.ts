@@ -9,12 +9,13 @@ const select = { name: 'select', text: 'SELECT 1' };
 
 function setUp() {
   const opened: FakeConnection[] = [];
-  const server: { fault: SqlFault | undefined } = { fault: undefined };
+  const server: { fault: SqlFault | undefined; isSilent: boolean } = { fault: undefined, isSilent: false };
   class FakeConnection implements Connection {
     isClosed = false;
 
     async run(text: string): Promise<QueryResult> {
       if (server.fault !== undefined && text === insert.text) throw server.fault;
+      if (server.isSilent) await new Promise(() => undefined);
       return { rows: [], affected: 0 };
     }
 
@@ -51,7 +52,7 @@ function setUp() {
       return connection;
     },
   };
-  const pool = { connectionsMax: 8, connectTimeoutMs: 1_000, statementTimeoutMs: 1_000 };
+  const pool = { connectionsMax: 8, connectTimeoutMs: 1_000, statementTimeoutMs: 1 };
   return { driver: createDriver(engine, { url: 'fake:', pool }), opened, server };
 }
 
@@ -68,6 +69,20 @@ test('a server that has become read-only is left: its connections may lead to a 
   t.deepEqual(
     opened.map(({ isClosed }) => isClosed),
     [true, true, true, true, true, false, false, false, false, false],
+  );
+  await driver.close();
+});
+
+test('a server that says nothing for too long is left: its host may be gone', async (t) => {
+  const { driver, opened, server } = setUp();
+  await Promise.all(Array.from({ length: 4 }, () => driver.query(select, [])));
+  server.isSilent = true;
+  t.like(await t.throwsAsync(driver.query(select, [])), { kind: 'timeout' });
+  server.isSilent = false;
+  await driver.query(select, []);
+  t.deepEqual(
+    opened.map(({ isClosed }) => isClosed),
+    [true, true, true, true, false],
   );
   await driver.close();
 });

@@ -38,7 +38,7 @@ import { ValueCache } from './value-cache.ts';
 const retryForMs = 5_000;
 const findOutForMs = 15_000;
 const retryFirstMs = 5;
-const retryMaxMs = 500;
+const retryMaxMs = 250;
 /** After another gateway has written, batches take the lock for so long rather than find it again and again. */
 const contendedForMs = 100;
 /** How long an answer waits for the values before its batch, when the batch is there; else its events come from the log. */
