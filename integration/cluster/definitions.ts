@@ -41,11 +41,14 @@ export async function establishResources(first: Api, ...others: readonly Api[]):
   }
 }
 
+/** kube-apiserver deletes the objects of a definition one after the other, on a machine that is busy some 25 in a second. */
+const deletionMsMax = 180_000;
+
 /** Deletes a definition and waits until it is gone. */
 export async function deleteDefinition(api: Api, name: string): Promise<void> {
   await api.ok('DELETE', `${definitionsPath}/${name}`);
   await until(async () => (await api.call('GET', `${definitionsPath}/${name}`)).status === 404, {
     what: `${name} deleted`,
-    deadlineMs: 60_000,
+    deadlineMs: deletionMsMax,
   });
 }
