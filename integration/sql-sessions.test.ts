@@ -2,6 +2,7 @@
 // long they wait for locks.
 
 import test from 'ava';
+import type { Dialect, Driver } from '../src/dialect/dialect.ts';
 import { op, rangeRequest, txnRequest } from './conformance/requests.ts';
 import { testDatabase, waitFor } from './servers/index.ts';
 import { dialects, openTestStore, pool, soon } from './stores.ts';
@@ -89,6 +90,55 @@ test('mysql: nobody waits for a lock as long as a statement may take', async (t)
     t.true(pool.statementTimeoutMs > 5_000);
   } finally {
     await driver.close();
+    await database.dispose();
+  }
+});
+
+test('mysql: a read whose table is rebuilt under it is done again', async (t) => {
+  const database = await testDatabase('mysql');
+  if (database === undefined) return void t.pass();
+  const tool = dialects.mysql.open({ url: database.url, pool });
+  let rebuilds = 0;
+  const open: Dialect['open'] = (options) => {
+    const driver = dialects.mysql.open(options);
+    const transaction: Driver['transaction'] = (mode, body, signal) =>
+      driver.transaction(
+        mode,
+        (session) =>
+          body({
+            finish: (steps) => session.finish(steps),
+            query: async (one, params) => {
+              const result = await session.query(one, params);
+              // The snapshot is there, and no row of this table has been read.
+              if (mode === 'read' && rebuilds++ === 0)
+                await tool.query(statement('ALTER TABLE switchyard_current FORCE'), []);
+              return result;
+            },
+          }),
+        signal,
+      );
+    return {
+      query: driver.query.bind(driver),
+      queryForWriter: driver.queryForWriter.bind(driver),
+      transaction,
+      writeAfter: driver.writeAfter.bind(driver),
+      script: driver.script.bind(driver),
+      close: driver.close.bind(driver),
+    };
+  };
+  const store = await openTestStore(
+    { engine: 'mysql', url: database.url },
+    { dialect: { ...dialects.mysql, open } },
+  );
+  try {
+    await store.txn(txnRequest({ success: [op.put('a', '1')] }), soon());
+    const { responses } = await store.txn(txnRequest({ success: [op.range('a')] }), soon());
+    const [answer] = responses;
+    t.is(answer?.type === 'range' ? answer.response.kvs[0]?.value.toString() : undefined, '1');
+    t.true(rebuilds > 1);
+  } finally {
+    await tool.close();
+    await store[Symbol.asyncDispose]();
     await database.dispose();
   }
 });

@@ -4,8 +4,10 @@
 import { SqlFault, type SqlFaultKind } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 
-/** A read is tried again this often when its connection turned out to be lost. */
+/** A read is tried again this often. */
 const readRetriesMax = 2;
+/** Its connection turned out to be lost, or a table was changed under it. */
+const readRetriedKinds: ReadonlySet<SqlFaultKind> = new Set(['disconnected', 'serialization', 'deadlock']);
 const readOnlyMessage = 'switchyard: the database takes no writes now';
 
 /**
@@ -56,14 +58,14 @@ export function isConflict({ kind }: SqlFault): boolean {
   return kind === 'deadlock' || kind === 'serialization';
 }
 
-/** Reads have no effect, so one that met a lost connection is simply done again on another. */
+/** Reads have no effect, so one that met what may pass at once is simply done again, on another connection where that is lost. */
 export async function retried<T>(read: () => Promise<T>): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {
       return await read();
     } catch (error) {
-      const isLost = error instanceof SqlFault && error.kind === 'disconnected';
-      if (!isLost || attempt >= readRetriesMax) throw error;
+      const mayPass = error instanceof SqlFault && readRetriedKinds.has(error.kind);
+      if (!mayPass || attempt >= readRetriesMax) throw error;
     }
   }
 }
