@@ -9,7 +9,6 @@ import {
   connectionErrorOf,
   errorCode,
   frameFlag,
-  FrameReader,
   frameType,
   protocolError,
   tooWide,
@@ -21,6 +20,7 @@ import { checkFrame } from './frame-check.ts';
 import { decodeGoaway, encodeGoaway, goawayError } from './goaway.ts';
 import { checkPriority, HeaderBlocks, headerListBytesMax, unpadded, type Headers } from './header-blocks.ts';
 import type { ConnectionOptions } from './connection-options.ts';
+import { FrameIntake } from './frame-intake.ts';
 import { HeldBack } from './held-back.ts';
 import { Outbox } from './outbox.ts';
 import { RecentResets } from './recent-resets.ts';
@@ -49,7 +49,6 @@ export abstract class Http2Connection implements StreamHost {
   protected peerWindow = initialWindowBytes;
   readonly #options: ConnectionOptions;
   readonly #socket: Duplex;
-  readonly #reader: FrameReader;
   readonly #headers = new HeaderBlocks();
   readonly #window: ReceiveWindow;
   readonly #heldBack = new HeldBack();
@@ -75,13 +74,18 @@ export abstract class Http2Connection implements StreamHost {
     this.#socket = socket;
     this.#window = new ReceiveWindow(connectionWindowBytes);
     this.outbox = new Outbox(socket, () => this.#guard(() => this.#heldBack.sendInto(this)));
-    this.#reader = new FrameReader('expected' in preface ? preface.expected : undefined);
     if ('sent' in preface) this.outbox.raw(preface.sent);
     const window = [setting.initialWindowSize, streamWindowBytes] as const;
     const common = [window, [setting.maxHeaderListSize, headerListBytesMax]] as const;
     this.outbox.frame(frameType.settings, 0, 0, encodeSettings([...common, ...settings]));
     this.#widen(connectionWindowBytes - initialWindowBytes);
-    socket.on('data', (chunk: Buffer) => this.#read(chunk));
+    new FrameIntake({
+      socket,
+      preface: 'expected' in preface ? preface.expected : undefined,
+      take: (frame) => this.#take(frame),
+      isOver: () => this.isOver,
+      guard: (work) => this.#guard(work),
+    });
     socket.on('error', (error: Error) => (this.#error ??= error));
     // One who says no more does not wait for answers either.
     socket.once('end', () => this.destroy());
@@ -161,19 +165,6 @@ export abstract class Http2Connection implements StreamHost {
 
   #widen(bytes: number): void {
     if (bytes > 0) this.outbox.frame(frameType.windowUpdate, 0, 0, uint32(bytes));
-  }
-
-  #read(chunk: Buffer): void {
-    if (this.isOver) return;
-    this.#guard(() => {
-      this.#reader.push(chunk);
-      // Whoever hears of a frame may end the connection.
-      while (!this.isOver) {
-        const frame = this.#reader.next();
-        if (frame === undefined) return;
-        this.#take(frame);
-      }
-    });
   }
 
   /** What goes wrong costs this connection, and no other. */

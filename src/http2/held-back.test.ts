@@ -5,7 +5,7 @@ import { HeldBytes } from '../lib/held-bytes.ts';
 import { errorCode, frameFlag, frameType } from './frame.ts';
 import { encodeStateless } from './hpack.ts';
 import { HeldBack } from './held-back.ts';
-import { frameBytes, Heard, request, serverWithRawClient, turns, until } from './http2-fakes.ts';
+import { Heard, request, serverWithRawClient, turns, until } from './http2-fakes.ts';
 import { setting } from './settings.ts';
 import type { Http2Stream, StreamHost } from './stream.ts';
 
@@ -130,39 +130,4 @@ test('server: a client that does not greet in time is cut off', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 60));
   t.false(other.peer.isEnded);
   other.connection.destroy();
-});
-
-test('server: one who sends much at once leaves turns of the event loop to the others', async (t) => {
-  const { peer, heard, opened } = serverWithRawClient({
-    connectionWindowBytes: 2 ** 31 - 1,
-    streamWindowBytes: 2 ** 31 - 1,
-  });
-  peer.settings();
-  let turn = 0;
-  let isOver = false;
-  const count = () => {
-    turn++;
-    if (!isOver) setImmediate(count);
-  };
-  setImmediate(count);
-  const bytesInTurn = new Map<number, number>();
-  opened.listener = () => {
-    const listener = new Heard();
-    listener.onData = (chunk, isEnd) => {
-      bytesInTurn.set(turn, (bytesInTurn.get(turn) ?? 0) + chunk.length);
-      listener.isWhole = isEnd;
-    };
-    return listener;
-  };
-  peer.headers(1, request);
-  const data = frameBytes(frameType.data, 0, 1, Buffer.alloc(16_384));
-  for (let sent = 0; sent < 64; sent++) peer.socket.write(Buffer.concat([data, data, data, data]));
-  peer.send(frameType.data, frameFlag.endStream, 1);
-  await until(() => heard.get(1)?.isWhole === true, 'all of it');
-  isOver = true;
-  t.is(
-    [...bytesInTurn.values()].reduce((sum, bytes) => sum + bytes, 0),
-    64 * 65_536,
-  );
-  t.true(Math.max(...bytesInTurn.values()) <= 4 * 65_536, [...bytesInTurn.values()].join(' '));
 });

@@ -7,7 +7,6 @@ import type { Headers } from './header-blocks.ts';
 import { noTable, type HeaderFields } from './hpack.ts';
 import { setting } from './settings.ts';
 import { Http2Stream, type StreamListener } from './stream.ts';
-import { shareTurns } from './turn-share.ts';
 
 /** What RFC 9113 has before anything was said. */
 const initialTableBytes = 4_096;
@@ -52,7 +51,6 @@ export class ServerConnection extends Http2Connection {
     };
     super({ ...options, onReady, onClose }, { expected: clientPreface }, []);
     this.#options = options;
-    shareTurns(options.socket);
     const tooLate = () =>
       this.fail(new ConnectionError(errorCode.settingsTimeout, 'Expected SETTINGS in time'));
     const greeting = setTimeout(tooLate, options.greetingMsMax ?? greetingMsMaxDefault);
