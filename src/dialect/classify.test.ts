@@ -83,6 +83,7 @@ const cases: [string, (error: unknown) => SqlFaultKind, unknown, SqlFaultKind][]
   ['sqlite', classifySqlite, error({ errcode: 8 }), 'read-only'],
   ['sqlite', classifySqlite, error({ errcode: 14 }), 'refused'],
   ['sqlite', classifySqlite, error({ code: 'EACCES' }), 'refused'],
+  ['sqlite', classifySqlite, error({ code: 'ESTALE' }), 'refused'],
   ['sqlite', classifySqlite, error({ errcode: 1 }), 'other'],
 ];
 

@@ -1,11 +1,14 @@
 // What passes between the driver of SQLite and its threads: requests, and their answers in the same order. Used by sqlite.ts,
 // sqlite-worker.ts and sqlite-rows.ts.
 
+import type { KnownFile } from './sqlite-file.ts';
+
 /** Started with the worker. */
 export interface WorkerSettings {
   readonly path: string;
   readonly busyTimeoutMs: number;
   readonly readOnly: boolean;
+  readonly file: KnownFile;
 }
 
 /** A value as it crosses between the threads; the structured clone makes Uint8Array of a Buffer. */

@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
+import { OpenedFile } from './sqlite-file.ts';
 import { packRows } from './sqlite-rows.ts';
 import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
 
@@ -20,6 +21,7 @@ const settings = workerData as WorkerSettings;
 const port = parentPort;
 if (port === null) throw new Error('Expected to run in a worker thread');
 
+const file = new OpenedFile(settings.path, settings.file);
 let database: DatabaseSync | undefined;
 const statements = new Map<string, Prepared>();
 
@@ -36,6 +38,7 @@ function open(): DatabaseSync {
   opened.exec(`PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;
     PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY`);
   if (settings.readOnly) opened.exec('PRAGMA query_only = ON');
+  file.opened();
   return opened;
 }
 
@@ -69,6 +72,9 @@ function script({ begin, steps }: Extract<Request, { kind: 'script' }>): void {
 
 function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
   const { id } = request;
+  // A transaction that has begun can always be left.
+  if (request.kind !== 'control' || request.text !== 'ROLLBACK')
+    file.check(settings.readOnly ? 'read' : 'write');
   if (request.kind === 'open') {
     database ??= open();
     return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };

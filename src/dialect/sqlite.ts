@@ -17,6 +17,7 @@ import { onConflict } from './on-conflict.ts';
 import { createDriver, type Connection, type Engine } from './driver.ts';
 import { makeFolder } from '../lib/folder.ts';
 import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
+import { unknownFile, type KnownFile } from './sqlite-file.ts';
 import { unpackRows } from './sqlite-rows.ts';
 import { refuse } from './url.ts';
 
@@ -189,10 +190,10 @@ class SqliteConnection implements Connection {
   }
 }
 
-async function connect(options: DriverOptions, lane: string): Promise<Connection> {
+async function connect(options: DriverOptions, lane: string, file: KnownFile): Promise<Connection> {
   const path = parseSqliteUrl(options.url);
   const busyTimeoutMs = Math.min(busyTimeoutMaxMs, options.pool.statementTimeoutMs);
-  const connection = new SqliteConnection({ path, busyTimeoutMs, readOnly: lane !== 'write' });
+  const connection = new SqliteConnection({ path, busyTimeoutMs, readOnly: lane !== 'write', file });
   try {
     await connection.open();
   } catch (error) {
@@ -230,7 +231,7 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
 };
 const uniqueCodes = new Set([1555, 2067, 2579]);
 const notNullCode = 1299;
-const refusedCodes = new Set(['EACCES', 'EPERM', 'ENOTDIR', 'EEXIST', 'EROFS']);
+const refusedCodes = new Set(['EACCES', 'EPERM', 'ENOTDIR', 'EEXIST', 'EROFS', 'ESTALE', 'EIO']);
 
 /** The kind of an error of node:sqlite or of the thread around it. */
 export function classifySqlite(error: unknown): SqlFaultKind {
@@ -246,7 +247,7 @@ export function classifySqlite(error: unknown): SqlFaultKind {
 
 // Dialect
 
-const engine: Engine = {
+const createEngine = (file: KnownFile): Engine => ({
   classify: classifySqlite,
   begin: { write: 'BEGIN IMMEDIATE', read: 'BEGIN DEFERRED' },
   interruptible: false,
@@ -257,8 +258,8 @@ const engine: Engine = {
     connectTimeoutMs,
     statementTimeoutMs,
   }),
-  connect,
-};
+  connect: (options, lane) => connect(options, lane, file),
+});
 
 async function createDatabase(options: DriverOptions): Promise<void> {
   const folder = dirname(parseSqliteUrl(options.url));
@@ -275,5 +276,5 @@ export const sqlite: Dialect = Object.freeze({
   sql,
   can: { notify: false, writesInWith: false, keyBytesMax: 8192, parametersMax: 32_766 },
   createDatabase,
-  open: (options: DriverOptions) => createDriver(engine, options),
+  open: (options: DriverOptions) => createDriver(createEngine(unknownFile()), options),
 });
