@@ -2,6 +2,7 @@
 // memory and its metrics.
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { encodeRangeRequest } from '../../src/etcd/codec/kv.ts';
 import { dialects, pool } from '../stores.ts';
@@ -49,6 +50,8 @@ export interface Scene {
   readonly peak: () => number;
 }
 
+/** How often who holds a database is heard of. */
+const holdEveryMs = 500;
 /** Another client may be asking just now. */
 const noiseBytes = 100_000;
 
@@ -127,9 +130,14 @@ export async function onScene(
         const [held, release] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
         const text = `SELECT revision FROM switchyard_meta WHERE id = 1 ${dialect.sql.forUpdate}`;
         const holding = driver.transaction('write', async (session) => {
-          await session.query({ name: 'hold', text }, []);
-          held.resolve();
-          await release.promise;
+          let isHeld = true;
+          void release.promise.then(() => (isHeld = false));
+          while (isHeld) {
+            // A database ends a transaction that says nothing for some seconds.
+            await session.query({ name: 'hold', text }, []);
+            held.resolve();
+            await Promise.race([release.promise, sleep(holdEveryMs)]);
+          }
         });
         await held.promise;
         return async () => {

@@ -30,7 +30,7 @@ const loads: Readonly<Record<string, Load>> = {
     writes: 200,
     valueBytes: 1.5 * mebibyte - 4_096,
     refusedMin: 80,
-    grownMax: 750,
+    grownMax: 900,
   },
 };
 
