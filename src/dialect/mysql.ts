@@ -24,7 +24,7 @@ import {
 import { messageOf, toFault } from './faults.ts';
 import { classifyMysql } from './mysql-faults.ts';
 import { withFirst } from './hosts.ts';
-import { hostNames, mysqlHosts, settle } from './mysql-hosts.ts';
+import { hostNames, mysqlHosts, settle, type ServerFacts } from './mysql-hosts.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { scriptText } from './script-text.ts';
 
@@ -222,11 +222,17 @@ function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pa
 class MysqlConnection implements Connection {
   readonly #client: Client;
   readonly #requestBytesMax: number;
+  /**
+   * Several statements in one request are one transaction only where nobody ends it between two of them. A Galera node does, when
+   * another one's transaction is before it, and goes on with the rest of the request as if each statement were one of its own.
+   */
+  readonly #takesTexts: boolean;
   #usable = true;
 
-  constructor(client: Client, requestBytesMax: number) {
+  constructor(client: Client, { requestBytesMax, isNode }: ServerFacts) {
     this.#client = client;
     this.#requestBytesMax = requestBytesMax;
+    this.#takesTexts = !isNode;
     const lost = () => {
       this.#usable = false;
     };
@@ -254,7 +260,7 @@ class MysqlConnection implements Connection {
 
   /**
    * One request of plain text. The server stops at the first statement that fails, and then the transaction is still open.
-   * What is too large for one request goes step by step.
+   * What is too large for one request, or goes to a Galera node, goes step by step.
    */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
     await this.#run({ begin, end: 'COMMIT' }, steps);
@@ -268,14 +274,15 @@ class MysqlConnection implements Connection {
     await this.#run({ end: 'COMMIT' }, steps);
   }
 
-  /** As one request, or step by step where that is too large. Leaves no transaction open when it fails. */
+  /** As one request, or step by step where that cannot be. Leaves no transaction open when it fails. */
   async #run(
     { begin, end }: { readonly begin?: string; readonly end?: string },
     steps: readonly Step[],
   ): Promise<readonly QueryResult[]> {
     const first = begin === undefined ? [] : [begin];
     const text = [...first, ...scriptText(steps, literal), ...(end === undefined ? [] : [end])].join(';\n');
-    const isWhole = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
+    const fits = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
+    const isWhole = fits && this.#takesTexts;
     try {
       if (isWhole) {
         const [results, fields] = (await this.#client.query(text)) as unknown as Several;
@@ -328,8 +335,7 @@ const engine: Engine = {
       ...(lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {}),
     });
     try {
-      const { requestBytesMax } = await settle(client, options);
-      return new MysqlConnection(client, requestBytesMax);
+      return new MysqlConnection(client, await settle(client, options));
     } catch (error) {
       client.destroy();
       throw error;
