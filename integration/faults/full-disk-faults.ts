@@ -9,7 +9,7 @@ import { smallDisk } from '../servers/disk.ts';
 import { engines, type SqlEngine } from '../servers/index.ts';
 import { give } from '../servers/system.ts';
 import { serverEngines, type Fault } from './fault.ts';
-import { databaseBehindProxy, diskOf, type Place } from './site.ts';
+import { databaseBehindProxy, diskOf, serverOf, type Place } from './site.ts';
 
 const diskMiB = 64;
 /** Calls that failed, so that the fault was one. */
@@ -70,5 +70,7 @@ export const fullDisk: Fault = {
     } finally {
       disk.free();
     }
+    // A server that could not write what it had to write may have ended itself. Somebody starts it again.
+    await serverOf(site).start();
   },
 };
