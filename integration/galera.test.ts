@@ -147,6 +147,37 @@ test.serial('a script that another node comes before is not done in part', async
   }
 });
 
+test.serial('what is not a batch gets its turn while another node writes all the time', async (t) => {
+  t.timeout(120_000);
+  const urls = await places('turns');
+  if (urls === undefined) return void t.pass();
+  const [writer, other] = (await Promise.all(
+    urls.slice(0, 2).map((url) => storeAt(url)),
+  )) as readonly Store[];
+  let stopped = false;
+  const writing = Promise.all(
+    ['a', 'b'].map(async (key) => {
+      for (let n = 0; !stopped; n++) await put(writer!, key, String(n));
+    }),
+  );
+  try {
+    for (let id = 1n; id <= 5n; id++) {
+      const { header } = await other!.range(rangeRequest('a'), soon());
+      await other!.compact({ revision: header.revision, physical: false }, soon());
+      await other!.leaseGrant({ id, ttl: 60 }, soon());
+      await put(other!, 'leased', String(id));
+      await other!.txn(txnRequest({ success: [op.put('leased', 'v', { lease: id })] }), soon());
+      t.is((await other!.leaseKeepAlive(id, soon())).ttl, 60);
+      await other!.leaseRevoke(id, soon());
+      t.is((await writer!.range(rangeRequest('leased'), soon())).count, 0);
+    }
+  } finally {
+    stopped = true;
+    await writing;
+    for (const store of [writer!, other!]) await store[Symbol.asyncDispose]();
+  }
+});
+
 test.serial('a commit that a node left behind has not made yet is not made any more', async (t) => {
   t.timeout(60_000);
   const urls = await places('fenced');

@@ -3,11 +3,15 @@
 
 import { SqlFault, type SqlFaultKind } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
+import type { Clock } from '../../lib/clock.ts';
 
 /** A read is tried again this often. */
 const readRetriesMax = 2;
 /** Its connection turned out to be lost, or a table was changed under it. */
 const readRetriedKinds: ReadonlySet<SqlFaultKind> = new Set(['disconnected', 'serialization', 'deadlock']);
+/** How long work that is not in a batch may find others before it, and how long it rests between. */
+const turnWithinMs = 5_000;
+const turnPauseMaxMs = 5;
 const readOnlyMessage = 'switchyard: the database takes no writes now';
 
 /**
@@ -67,5 +71,22 @@ export async function retried<T>(read: () => Promise<T>): Promise<T> {
       const mayPass = error instanceof SqlFault && readRetriedKinds.has(error.kind);
       if (!mayPass || attempt >= readRetriesMax) throw error;
     }
+  }
+}
+
+/**
+ * Work of which nothing is kept when another transaction is preferred to it is done again until it has its turn, or no longer makes
+ * sense. Where gateways write through different nodes of a cluster, that is how they wait for each other.
+ */
+export async function inTurn<T>(work: () => Promise<T>, clock: Clock): Promise<T> {
+  const deadline = clock.now() + turnWithinMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const isBehind = error instanceof SqlFault && !error.outcomeUnknown && isConflict(error);
+      if (!isBehind || clock.now() > deadline) throw error;
+    }
+    await clock.sleep(Math.random() * turnPauseMaxMs);
   }
 }

@@ -33,7 +33,7 @@ import { createCommitter, type Committer } from './committer.ts';
 import { createCompactor, type Compactor } from './compactor.ts';
 import { Preparation } from './connection.ts';
 import { createEnter } from './epochs.ts';
-import { retried, toEtcdError } from './faults.ts';
+import { inTurn, retried, toEtcdError } from './faults.ts';
 import { hashKv } from './hash-kv.ts';
 import type { Job } from './job.ts';
 import { createKeyCounts } from './keys/key-counts.ts';
@@ -213,7 +213,7 @@ class DatabaseStore implements SqlStore {
 
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {
     return this.#answer(signal, async () => {
-      const { revision } = await this.#compactor.compact(request, signal);
+      const { revision } = await this.#inTurn(() => this.#compactor.compact(request, signal));
       return { header: this.#header(revision) };
     });
   }
@@ -221,7 +221,7 @@ class DatabaseStore implements SqlStore {
   leaseGrant(request: LeaseGrantRequest, signal: AbortSignal): Promise<LeaseGrantResponse> {
     return this.#answer(signal, async () => {
       const lease = { id: request.id, ttlSeconds: request.ttl };
-      const { revision, ttlSeconds } = await this.#lessor.grant(lease, signal);
+      const { revision, ttlSeconds } = await this.#inTurn(() => this.#lessor.grant(lease, signal));
       return { header: this.#header(revision), id: request.id, ttl: ttlSeconds };
     });
   }
@@ -236,7 +236,7 @@ class DatabaseStore implements SqlStore {
 
   leaseKeepAlive(id: LeaseId, signal: AbortSignal): Promise<LeaseKeepAliveResponse> {
     return this.#answer(signal, async () => {
-      const { revision, ttlSeconds } = await this.#lessor.keepAlive(id, signal);
+      const { revision, ttlSeconds } = await this.#inTurn(() => this.#lessor.keepAlive(id, signal));
       return { header: this.#header(revision), id, ttl: ttlSeconds };
     });
   }
@@ -321,6 +321,10 @@ class DatabaseStore implements SqlStore {
     } catch (error) {
       throw toEtcdError(error);
     }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return inTurn(work, this.#options.clock);
   }
 
   async #writeTxn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
