@@ -170,7 +170,7 @@ export interface Driver {
   ): Promise<T>;
   /**
    * A write transaction that begins with `opening`, in order, in one round trip with its beginning where the engine can; `body`
-   * gets the results.
+   * gets the results. They only read: one may be done although the server has not begun the transaction, which then fails.
    */
   writeAfter<T>(
     opening: readonly Step[],

@@ -32,7 +32,10 @@ export interface Connection extends Pooled {
   control(text: string): Promise<void>;
   /** `begin`, the steps in order, COMMIT, in as few round trips as can be. When it rejects, no transaction is left open. */
   script(begin: string, steps: readonly Step[]): Promise<void>;
-  /** A statement that begins a transaction and the steps in order; gives their results. When it rejects, no transaction is left open. */
+  /**
+   * A statement that begins a transaction and the steps, which only read, in order; gives their results. When it rejects, no
+   * transaction is left open.
+   */
   begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]>;
   /** The steps in order and COMMIT, in the transaction that is open. When it rejects, none is left open. */
   finish(steps: readonly Step[]): Promise<void>;

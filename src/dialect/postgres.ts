@@ -2,7 +2,7 @@
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
 import type { Duplex } from 'node:stream';
-import type pg from 'pg';
+import pg from 'pg';
 import {
   SqlFault,
   type Dialect,
@@ -32,6 +32,7 @@ import { channel, listen } from './postgres-listen.ts';
 import { queryRows } from './postgres-rows.ts';
 import { Texts } from './postgres-texts.ts';
 import { parsePostgresUrl } from './postgres-url.ts';
+import { scriptText } from './script-text.ts';
 
 // SQL
 
@@ -65,6 +66,12 @@ interface Shared {
   /** Off where a pooler stands between, which may lose prepared statements. */
   readonly canPrepare: boolean;
   readonly processIds: Set<number>;
+}
+
+/** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
+function literal(value: Exclude<SqlValue, null>): string {
+  if (Buffer.isBuffer(value)) return `decode('${value.toString('hex')}', 'hex')`;
+  return typeof value === 'string' ? pg.escapeLiteral(value) : String(value);
 }
 
 /** Of warnings that have no code of their own. */
@@ -132,8 +139,9 @@ class PostgresConnection implements Connection {
       return;
     }
     await this.#whole(async () => {
-      // The server's log has what it refuses: that is to be the guard, and not what follows it.
-      await this.#inOrder(() => [this.control(begin), ...(guard === undefined ? [] : [this.#step(guard)])]);
+      // As one message: on its own the guard would be done, and by itself, also where the server refuses to begin. And the server's
+      // log has what it refuses: that is to be the guard, and not what follows it.
+      await this.control([begin, ...scriptText(steps.slice(0, 1), literal)].join('; '));
       await this.#inOrder(() => [...others.map((step) => this.#step(step)), this.control('COMMIT')]);
     });
   }

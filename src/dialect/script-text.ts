@@ -1,4 +1,5 @@
-// Steps as plain statements, for an engine that takes a whole script as one text. Used by mysql.ts.
+// Steps as plain statements, for an engine that takes a whole script as one text. Used by mysql.ts and, for what goes with the
+// beginning of a transaction, by postgres.ts.
 
 import type { SqlValue, Step } from './dialect.ts';
 
