@@ -57,6 +57,11 @@ function prepare(text: string): Prepared {
   return prepared;
 }
 
+/** Ends the transaction, if one is open: some faults have undone it already. */
+function rollBack(): void {
+  if (database?.isTransaction) database.exec('ROLLBACK');
+}
+
 function script({ begin, steps }: Extract<Request, { kind: 'script' }>): void {
   database ??= open();
   if (begin !== undefined) database.exec(begin);
@@ -64,17 +69,29 @@ function script({ begin, steps }: Extract<Request, { kind: 'script' }>): void {
     for (const { text, params } of steps) prepare(text).statement.run(...params);
     database.exec('COMMIT');
   } catch (error) {
-    // Some faults have rolled back already.
-    if (database.isTransaction) database.exec('ROLLBACK');
+    rollBack();
+    throw error;
+  }
+}
+
+/** What a script was to end is over also where its file is gone. */
+function checkFile(request: Request): void {
+  try {
+    file.check(settings.readOnly ? 'read' : 'write');
+  } catch (error) {
+    if (request.kind === 'script') rollBack();
     throw error;
   }
 }
 
 function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
   const { id } = request;
-  // A transaction that has begun can always be left.
-  if (request.kind !== 'control' || request.text !== 'ROLLBACK')
-    file.check(settings.readOnly ? 'read' : 'write');
+  // Whatever has become of the file.
+  if (request.kind === 'control' && request.text === 'ROLLBACK') {
+    rollBack();
+    return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };
+  }
+  checkFile(request);
   if (request.kind === 'open') {
     database ??= open();
     return { id, ok: true, columns: [], packed: packRows([]), affected: 0 };
