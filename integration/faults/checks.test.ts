@@ -140,6 +140,10 @@ const doctored: Readonly<Record<string, { history: FaultHistory; fails: readonly
     history: historyWith({ operations: { createA: { ...steps.createA, ask: write(0n, ['k/a', '1.9']) } } }),
     fails: ['Lost'],
   },
+  'a deletion that is acknowledged to two': {
+    history: historyWith({ operations: { refusedDeleted: at(then(write(4n, ['k/a']), wrote(6n)), 91, 99) } }),
+    fails: ['Lost'],
+  },
   'an acknowledged write without its lease': {
     history: historyWith({
       operations: {
@@ -239,6 +243,33 @@ const doctored: Readonly<Record<string, { history: FaultHistory; fails: readonly
     history: historyWith({ operations: { past: answered(steps.past, saw(6n, a4, b5, c3)) } }),
     fails: ['Reads'],
   },
+  'a read that is refused as compacted': {
+    history: historyWith({ operations: { past: answered(steps.past, { type: 'compacted' }) } }),
+    fails: ['Reads'],
+  },
+  'an event with another version than the one after that before it': {
+    history: historyWith({
+      truth: replaced(new Map([[b5, { ...b5, kv: { ...b5.kv, version: 3n } }]])),
+      responses: [],
+      operations: { list: answered(steps.list, saw(6n, { ...b5, kv: { ...b5.kv, version: 3n } }, c3)) },
+    }),
+    fails: ['Follows'],
+  },
+  'an event with another pair before it than there was': {
+    history: historyWith({
+      truth: replaced(new Map([[a6, { ...a6, prevKv: a2.kv }]])),
+      responses: [],
+    }),
+    fails: ['Follows'],
+  },
+  'a deletion of a key that was not there': {
+    history: historyWith({
+      truth: [...events, { type: 'delete', kv: { ...a6.kv, modRevision: 7n } }],
+      responses: [],
+      operations: { unknownC: { ...steps.unknownC, ask: write(undefined, ['k/a']) } },
+    }),
+    fails: ['Follows'],
+  },
   'a revision at which nothing happened': {
     history: historyWith({
       truth: replaced(new Map([[b5, undefined]])),
@@ -282,6 +313,15 @@ for (const [title, { history, fails }] of Object.entries(doctored)) {
     t.deepEqual(names, new Set<string | undefined>(fails), found.join('\n'));
   });
 }
+
+test('of two who may have deleted a key, neither was told, the one who asked first has', (t) => {
+  const unknown: Answer = { type: 'unknown', error: 'unavailable' };
+  const asked = write(4n, ['k/a']);
+  const early = { ...steps.deleteA, ended: 400, answer: unknown };
+  const late = at({ ...steps.deleteA, ask: asked, answer: unknown }, 200, 210);
+  const history = historyWith({ operations: { deleteA: late, refusedDeleted: early } });
+  t.deepEqual(violations(history), []);
+});
 
 test('checks that do not apply are left out', (t) => {
   const history = historyWith({ other: events.slice(0, -1) });

@@ -55,16 +55,21 @@ function isWriteOf(changes: readonly Change[], events: readonly Event[]): boolea
   );
 }
 
-/** Every acknowledged write is there, at its revision, as it was asked for. */
-const lost: Check = ({ history, timeline }) =>
-  history.operations.flatMap((operation) => {
+/** Every acknowledged write is there, at its revision, as it was asked for, and is nobody else's: two deletions look alike. */
+const lost: Check = ({ history, timeline }) => {
+  const owners = new Map<Revision, Operation>();
+  return history.operations.flatMap((operation) => {
     const { ask, answer } = operation;
     if (ask.do !== 'write' || answer.type !== 'wrote') return [];
+    const text = `${said(operation)} wrote ${ask.changes.map(change).join(', ')} at ${answer.revision}`;
+    const owner = owners.get(answer.revision);
+    if (owner !== undefined) return [`${text}, as ${said(owner)} did`];
+    owners.set(answer.revision, operation);
     const events = timeline.changes(answer.revision);
     if (isWriteOf(ask.changes, events)) return [];
-    const found = events.map(eventName).join(', ') || 'nothing';
-    return [`${said(operation)} wrote ${ask.changes.map(change).join(', ')} at ${answer.revision}: ${found}`];
+    return [`${text}: ${events.map(eventName).join(', ') || 'nothing'}`];
   });
+};
 
 /** Nothing happened but what was asked for, and that once; what was refused did not happen. */
 const phantom: Check = ({ timeline, writes }) => {
@@ -128,11 +133,13 @@ const compare: Check = ({ history, timeline, writes }) =>
     return [`${said(operation)} was shown ${pairText(answer.found)} of ${key}, not ${pairText(there)}`];
   });
 
-/** What was read is what was there, at the latest and at past revisions. */
+/** What was read is what was there, at the latest and at past revisions; nobody compacts. */
 const reads: Check = ({ history, timeline }) =>
   history.operations.flatMap((operation) => {
     const { ask, answer } = operation;
-    if (ask.do !== 'read' || answer.type !== 'read') return [];
+    if (ask.do !== 'read') return [];
+    if (answer.type === 'compacted') return [`${said(operation)} was told that ${ask.revision} is compacted`];
+    if (answer.type !== 'read') return [];
     const revision = ask.revision === 0n ? answer.revision : ask.revision;
     const pair = ask.key === undefined ? undefined : timeline.pair(ask.key, revision);
     const there = ask.key === undefined ? timeline.pairs(revision) : pair === undefined ? [] : [pair];
@@ -141,6 +148,20 @@ const reads: Check = ({ history, timeline }) =>
     const text = (pairs: readonly KeyValue[]) =>
       pairs.map((kv) => `${nameOf(kv.key)} ${pairText(kv)}`).join(', ') || 'nothing';
     return [`${said(operation)} read at ${revision}: ${text(answer.pairs)}; there was ${text(there)}`];
+  });
+
+/** What an event tells of its key follows from the event of that key before it: counters, and the pair that was there. */
+const follows: Check = ({ timeline }) =>
+  timeline.events.flatMap((event) => {
+    const { type, kv, prevKv } = event;
+    const before = timeline.pair(nameOf(kv.key), kv.modRevision - 1n);
+    if (!isPairOf(before, prevKv))
+      return [`${eventName(event)} was ${pairText(before)}, not ${pairText(prevKv)}`];
+    if (type === 'delete') return before === undefined ? [`${eventName(event)} of nothing`] : [];
+    const created = before?.createRevision ?? kv.modRevision;
+    const version = (before?.version ?? 0n) + 1n;
+    if (kv.createRevision === created && kv.version === version) return [];
+    return [`${eventName(event)} is ${pairText(kv)}, after ${pairText(before)}`];
   });
 
 /** No revision without an event. */
@@ -183,6 +204,7 @@ export const checks = {
   RealTime: realTime,
   Compare: compare,
   Reads: reads,
+  Follows: follows,
   Dense: dense,
   SameForAll: sameForAll,
   Watches: watches,
@@ -215,7 +237,8 @@ function writesOf(history: FaultHistory, timeline: Timeline): Map<Operation, Rev
     const name = changeName(nameOf(kv.key), type === 'put' ? kv.value.toString('latin1') : undefined);
     free.set(name, [...(free.get(name) ?? []), kv.modRevision]);
   }
-  for (const operation of history.operations) {
+  // Two clients may have asked for one deletion: if one of them can have done it, so can the one who asked first.
+  for (const operation of history.operations.toSorted((a, b) => a.began - b.began)) {
     const { ask, answer } = operation;
     if (ask.do !== 'write' || answer.type !== 'unknown') continue;
     const [{ key, value }] = ask.changes as [Change];

@@ -68,20 +68,18 @@ export class FaultClient {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const answer = await this.ask();
-      await sleep(answer !== undefined && 'error' in answer ? errorPauseMs : pauseMs);
+      await sleep('error' in answer ? errorPauseMs : pauseMs);
     }
   }
 
-  /** One call; undefined where it asked for a past that is gone. */
-  async ask(): Promise<Answer | undefined> {
+  /** One call. */
+  async ask(): Promise<Answer> {
     const { client, gateway, record } = this.#options;
     const ask = this.#next();
     const began = performance.now();
     const answer = await this.#call(ask);
-    if (answer !== undefined) {
-      record({ client, gateway, began, ended: performance.now(), ask, answer });
-      this.#learn(ask, answer);
-    }
+    record({ client, gateway, began, ended: performance.now(), ask, answer });
+    this.#learn(ask, answer);
     return answer;
   }
 
@@ -118,13 +116,12 @@ export class FaultClient {
     return Math.random() < leaseShare ? { key, value, lease: this.#options.lease } : { key, value };
   }
 
-  /** Undefined where the past that was asked for is gone. */
-  async #call(ask: Ask): Promise<Answer | undefined> {
+  async #call(ask: Ask): Promise<Answer> {
     try {
       return await (ask.do === 'read' ? this.#read(ask) : this.#write(ask));
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
-      if (/has been compacted/.test(error.details)) return undefined;
+      if (/has been compacted/.test(error.details)) return { type: 'compacted' };
       const type = error.code === resourceExhausted ? 'rejected' : 'unknown';
       // How long it took, and where, is grpc-js's remark.
       const text = error.details.replace(/ after \d.*$/, '');

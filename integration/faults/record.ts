@@ -34,6 +34,8 @@ export type Answer =
   | { readonly type: 'refused'; readonly revision: Revision; readonly found: KeyValue | undefined }
   /** `revision` is the header's, also for a read of the past. */
   | { readonly type: 'read'; readonly revision: Revision; readonly pairs: readonly KeyValue[] }
+  /** The past that was asked for is said to be gone. */
+  | { readonly type: 'compacted' }
   /** An error that says that nothing was done. */
   | { readonly type: 'rejected'; readonly error: string }
   /** Any other error: done or not done, at any time from its beginning on. */
