@@ -17,6 +17,8 @@ export class HeldBytes {
   readonly limits: HeldLimits;
   /** What all parts hold. */
   bytes = 0;
+  /** What they have in `onLess`. */
+  readonly waiting = new Set<() => void>();
 
   constructor(limits: HeldLimits) {
     this.limits = limits;
@@ -30,10 +32,9 @@ export class HeldBytes {
 
 /** What is held for one. */
 export class HeldPart {
-  /** Called when it holds less. */
-  onLess: (() => void) | undefined;
   readonly #all: HeldBytes;
   #bytes = 0;
+  #onLess: (() => void) | undefined;
 
   constructor(all: HeldBytes) {
     this.#all = all;
@@ -53,14 +54,25 @@ export class HeldPart {
     return this.#bytes >= this.bytesMax;
   }
 
+  /** Called when it holds less, or may hold more since all together do not hold too much any more. */
+  set onLess(tell: (() => void) | undefined) {
+    const { waiting } = this.#all;
+    if (this.#onLess !== undefined) waiting.delete(this.#onLess);
+    if (tell !== undefined) waiting.add(tell);
+    this.#onLess = tell;
+  }
+
   add(bytes: number): void {
     this.#bytes += bytes;
     this.#all.bytes += bytes;
   }
 
   drop(bytes: number): void {
+    const all = this.#all;
+    const wasTooMuch = all.bytes >= all.limits.allMax;
     this.#bytes -= bytes;
-    this.#all.bytes -= bytes;
-    this.onLess?.();
+    all.bytes -= bytes;
+    if (!wasTooMuch || all.bytes >= all.limits.allMax) this.#onLess?.();
+    else for (const tell of all.waiting) tell();
   }
 }

@@ -107,3 +107,16 @@ test('while all clients together hold too much, one who holds little goes on', a
   await turn();
   t.deepEqual(begun, [1, 2]);
 });
+
+test('one who holds its share goes on when another has taken its answers', async (t) => {
+  const { all, held, begun, begin } = setUp(10);
+  const other = all.newPart();
+  other.add(2_000);
+  held.add(100);
+  void begin(1);
+  await turn();
+  t.deepEqual(begun, []);
+  other.drop(200);
+  await turn();
+  t.deepEqual(begun, [1]);
+});
