@@ -7,7 +7,7 @@ import { MalformedMessageError } from '../etcd/wire.ts';
 import type { CallListener, IncomingCall } from '../grpc/incoming-call.ts';
 import { StatusError, type GrpcStatus } from '../grpc/status.ts';
 import { InvariantError } from '../lib/invariant.ts';
-import type { RawMetadata } from '../store/store.ts';
+import type { RawMetadata, Store } from '../store/store.ts';
 import type { ClientLoad, ReadKind } from './client-load.ts';
 import type { FailureLevel, FailureLog } from './failure-log.ts';
 import type { RpcMetrics } from './metrics.ts';
@@ -24,8 +24,8 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** The connection it came over. */
   readonly client: ClientLoad;
-  /** What is answered is what a read of this kind brings: asked for when the pace says so, and counted there until it is taken. */
-  reading(kind: ReadKind): ReadPace;
+  /** What is answered is what a read of this kind brings from `store`: asked for when the pace says so, and counted there until it is taken. */
+  reading(kind: ReadKind, store: Store): ReadPace;
 }
 
 /** The client's half and ours of a streaming call. Iterating ends at the client's half-close, and throws when the call is over before. */
@@ -237,8 +237,8 @@ function contextOf(call: IncomingCall, client: ClientLoad, method: string, signa
     method,
     signal,
     client,
-    reading(kind) {
-      const pace = client.reads(kind);
+    reading(kind, store) {
+      const pace = client.reads(kind, store);
       call.countAnswerIn(pace.held);
       return pace;
     },

@@ -6,6 +6,7 @@ import type { GrpcStatus } from '../grpc/status.ts';
 import { ConnectionError, errorCode } from '../http2/frame.ts';
 import { etcdErrors } from '../etcd/errors.ts';
 import { HeldBytes, type HeldLimits, type HeldPart } from '../lib/held-bytes.ts';
+import type { Store } from '../store/store.ts';
 import { ReadPace, type ExpectedBytes } from './read-pace.ts';
 import { Turns } from './watch-pace.ts';
 
@@ -15,7 +16,7 @@ export const connectionsMax = 10_000;
 /** Calls that are not over, with what came of their requests, and watches: above, `tooManyRequests`. */
 const askedLimits: HeldLimits = { partMax: 128 * mebibyte, allMax: 256 * mebibyte, share: 4 * mebibyte };
 /**
- * Answers that the client has not taken, of gets, of lists and of everything else apart. Above, gets and lists wait, and calls are
+ * Answers that the client has not taken, of gets and of lists of each store, and of everything else, apart. Above, gets and lists wait, and calls are
  * refused with `tooManyRequests` where the rest is too much.
  */
 const answersLimits: HeldLimits = { partMax: 64 * mebibyte, allMax: 256 * mebibyte, share: 4 * mebibyte };
@@ -24,9 +25,12 @@ const answersEndBytes = 256 * mebibyte;
 /** What a get and a list are expected to bring before any was answered, and at least: so few are under way at once. */
 const getBytes: ExpectedBytes = { first: mebibyte / 2, least: 64 * 1024 };
 const listBytes: ExpectedBytes = { first: 8 * mebibyte, least: 64 * 1024 };
-/** Watches of a connection that hold, or are reading, a piece of history. */
+/** Watches of a connection and store that hold, or are reading, a piece of history. */
 const historyTurnsMax = 64;
 export type ReadKind = 'gets' | 'lists';
+
+/** What is read from one store. */
+type StoreReads = Readonly<Record<ReadKind, ReadPace>> & { readonly history: Turns };
 
 export interface ClientLoadsOptions {
   /** A call to `path` was refused before anybody has served it. */
@@ -66,9 +70,9 @@ export class ClientLoad implements CallLoad {
   readonly asked: HeldPart;
   readonly answers: HeldPart;
   readonly refusal: GrpcStatus = tooManyRequests;
-  /** Of the watches of all its streams. */
-  readonly history = new Turns(historyTurnsMax);
-  readonly #reads: Readonly<Record<ReadKind, ReadPace>>;
+  readonly #newPart: () => HeldPart;
+  /** Apart for each store: one that does not answer holds up its own only. */
+  readonly #reads = new Map<Store, StoreReads>();
   readonly #fail: (error: ConnectionError) => void;
   readonly #refused: ClientLoadsOptions['refused'];
 
@@ -79,17 +83,19 @@ export class ClientLoad implements CallLoad {
     readonly refused: ClientLoadsOptions['refused'];
   }) {
     this.asked = options.asked;
+    this.#newPart = options.answers;
     this.answers = options.answers();
-    this.#reads = {
-      gets: new ReadPace(options.answers(), getBytes),
-      lists: new ReadPace(options.answers(), listBytes),
-    };
     this.#fail = options.fail;
     this.#refused = options.refused;
   }
 
-  reads(kind: ReadKind): ReadPace {
-    return this.#reads[kind];
+  reads(kind: ReadKind, store: Store): ReadPace {
+    return this.#readsOf(store)[kind];
+  }
+
+  /** Turns of the watches of all its streams. */
+  history(store: Store): Turns {
+    return this.#readsOf(store).history;
   }
 
   /** See CallLoad. */
@@ -101,6 +107,19 @@ export class ClientLoad implements CallLoad {
   answered(): void {
     if (this.answers.bytes < answersEndBytes) return;
     this.#fail(new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be taken'));
+  }
+
+  #readsOf(store: Store): StoreReads {
+    let reads = this.#reads.get(store);
+    if (reads === undefined) {
+      reads = {
+        gets: new ReadPace(this.#newPart(), getBytes),
+        lists: new ReadPace(this.#newPart(), listBytes),
+        history: new Turns(historyTurnsMax),
+      };
+      this.#reads.set(store, reads);
+    }
+    return reads;
   }
 }
 

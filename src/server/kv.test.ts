@@ -189,3 +189,23 @@ test('maintenance: a default store of ours tells its status and refuses what it 
     t.regex(error?.details ?? '', /^switchyard: .* is not implemented/, path);
   }
 });
+
+test('kv: reads of a store that does not answer hold up none of another on the same connection', async (t) => {
+  const away = new MemoryStore('away');
+  const back = Promise.withResolvers<void>();
+  const read = away.range.bind(away);
+  away.range = async (request) => {
+    await back.promise;
+    return read(request);
+  };
+  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default'), { x: away }));
+  t.teardown(() => gateway.close());
+  const ask = (key: string, count: number, rangeEnd = '') =>
+    Array.from({ length: count }, () =>
+      gateway.unary('KV/Range', encodeRangeRequest(range(key, { rangeEnd: Buffer.from(rangeEnd) }))),
+    );
+  const waiting = [...ask('x', 300), ...ask('x', 100, 'y')];
+  await Promise.all([...ask('a', 1), ...ask('a', 1, 'b')]);
+  back.resolve();
+  t.is((await Promise.all(waiting)).length, 400);
+});

@@ -73,7 +73,7 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
     checkTxn(decoded);
     checkTxnSize(request, decoded);
     if (!hasList(decoded)) return encodeTxnResponse(await store.txn(decoded, context.signal));
-    const pace = context.reading('lists');
+    const pace = context.reading('lists', store);
     await pace.begin(context.signal);
     let bytes = 0;
     try {
@@ -108,7 +108,7 @@ function createRange({ router }: ServiceOptions): UnaryHandler {
       () => router.storeFor(keys, context.signal),
       () => checkRange(decodeRangeRequest(request)),
     );
-    const pace = context.reading(isOneKey(keys) ? 'gets' : 'lists');
+    const pace = context.reading(isOneKey(keys) ? 'gets' : 'lists', store);
     const turn = pace.begin(context.signal);
     if (turn !== undefined) await turn;
     let bytes = 0;

@@ -23,7 +23,7 @@ export function createRangeStream({ router }: Pick<ServiceOptions, 'router'>): S
       const message = `switchyard: KV.RangeStream is not implemented for store ${store.name}`;
       throw new EtcdError('unimplemented', { message });
     }
-    const pace = context.reading('lists');
+    const pace = context.reading('lists', store);
     const chunks = store.rangeStream(decoded, context.signal)[Symbol.asyncIterator]();
     try {
       // The next chunk is read when the client has taken enough of those before, of all its streams.

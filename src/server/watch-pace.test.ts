@@ -6,7 +6,16 @@ import { StreamPace, Turns } from './watch-pace.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-function setUp(pace = new StreamPace(new Turns(64))) {
+/** Those of a connection, apart for each store. */
+function createShared(max = 64): (store: Store) => Turns {
+  const turns = new Map<Store, Turns>();
+  return (store) => {
+    if (!turns.has(store)) turns.set(store, new Turns(max));
+    return turns.get(store)!;
+  };
+}
+
+function setUp(pace = new StreamPace(createShared())) {
   const holders: string[] = [];
   const ask = (name: string, store: Store, from: 'memory' | 'history') => {
     const back = Promise.resolve(pace.of(store).turn(from)).then((release) => {
@@ -50,7 +59,7 @@ test('history is held by two watches of a store, and by others beside them', asy
 });
 
 test('history is held by so many watches of all streams of a connection', async (t) => {
-  const shared = new Turns(3);
+  const shared = createShared(3);
   const [first, second] = [setUp(new StreamPace(shared)), setUp(new StreamPace(shared))];
   const a = first.ask('a', one, 'history');
   first.ask('b', one, 'history');
@@ -67,4 +76,14 @@ test('history is held by so many watches of all streams of a connection', async 
   await a();
   await turn();
   t.is(second.holders.at(-1), 'd');
+});
+
+test('a store that does not answer holds up its own watches only', async (t) => {
+  const shared = createShared(2);
+  const [first, second] = [setUp(new StreamPace(shared)), setUp(new StreamPace(shared))];
+  for (const name of ['a', 'b']) first.ask(name, one, 'history');
+  second.ask('c', one, 'history');
+  second.ask('d', other, 'history');
+  await turn();
+  t.deepEqual([first.holders, second.holders], [['a', 'b'], ['d']]);
 });

@@ -45,24 +45,26 @@ export class StreamPace {
   /** Apart for each store: one that is slow to read holds up its own only. */
   readonly #history = new Map<Store, Turns>();
   /** Of all streams of the connection. */
-  readonly #shared: Turns;
+  readonly #shared: (store: Store) => Turns;
 
-  constructor(shared: Turns) {
+  constructor(shared: (store: Store) => Turns) {
     this.#shared = shared;
   }
 
   of(store: Store): WatchPace {
     let history = this.#history.get(store);
     if (history === undefined) this.#history.set(store, (history = new Turns(historyTurnsMax)));
-    return { turn: (from) => (from === 'memory' ? this.#memory.take() : this.#both(history)) };
+    const shared = this.#shared(store);
+    return { turn: (from) => (from === 'memory' ? this.#memory.take() : bothOf(history, shared)) };
   }
+}
 
-  async #both(history: Turns): Promise<() => void> {
-    const own = await history.take();
-    const shared = await this.#shared.take();
-    return () => {
-      shared();
-      own();
-    };
-  }
+/** A turn of a stream, and one of its connection. */
+async function bothOf(stream: Turns, connection: Turns): Promise<() => void> {
+  const own = await stream.take();
+  const shared = await connection.take();
+  return () => {
+    shared();
+    own();
+  };
 }

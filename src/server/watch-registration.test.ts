@@ -90,7 +90,7 @@ test('a client that has half-closed gets the watches it asked for, also where fi
     metadata: {},
     signal: abort.signal,
     client,
-    reading: (kind) => client.reads(kind),
+    reading: (kind, store) => client.reads(kind, store),
   };
   const run = createWatchService(options).bidi!['Watch']!(stream, context);
   await Promise.race([created.promise, run]);

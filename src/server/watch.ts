@@ -78,7 +78,7 @@ class WatchSession {
     this.#headers = headers;
     this.#stream = stream;
     this.#context = context;
-    this.#pace = new StreamPace(context.client.history);
+    this.#pace = new StreamPace((store) => context.client.history(store));
     this.#weights = new WatchWeights(context.client.asked);
     const fail = (error: unknown) => this.#failed.reject(error);
     this.#outlet = new StreamOutlet(stream, { signal: context.signal, fail });
