@@ -163,6 +163,32 @@ test('a stream with a watch of a type that has moved ends with Unavailable, othe
   stays.cancel();
 });
 
+test('a watch goes to where its type was told to live while its store was looked for', async (t) => {
+  const [first, other] = [new MemoryStore('default'), new MemoryStore('other')];
+  const listeners = new Set<Parameters<Router['onMove']>[0]>();
+  const found = [first, other];
+  const router: Router = {
+    ...memoryRouter(first),
+    storeFor: async () => {
+      const store = found.shift()!;
+      if (store === first)
+        for (const listener of listeners) listener([prefixRange(Buffer.from('a/'))], other);
+      return store;
+    },
+    onMove: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+  const gateway = await TestGateway.start(router);
+  t.teardown(() => gateway.close());
+  const stream = gateway.stream('Watch/Watch');
+  stream.send(create('a/b'));
+  t.true((await next(stream)).created);
+  t.deepEqual([first.watchCount, other.watchCount], [0, 1]);
+  stream.cancel();
+});
+
 test('watch: a client that does not read makes its watches wait after a few megabytes', async (t) => {
   const store = new MemoryStore('default');
   const gateway = await TestGateway.start(memoryRouter(store));

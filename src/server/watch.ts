@@ -110,13 +110,13 @@ class WatchSession {
 
   /** A watch of a type that now lives elsewhere would wait for ever: the client comes back and is led to the right store. */
   #moved(ranges: readonly KeyRange[], store: Store | undefined): void {
-    if (this.#watched.areElsewhere(ranges, store)) this.#failed.reject(new EtcdError('timeout'));
+    if (this.#watched.moved(ranges, store)) this.#failed.reject(new EtcdError('timeout'));
   }
 
-  async #storeFor(range: KeyRange): Promise<Store> {
-    const store = await this.#options.router.storeFor(range, this.#context.signal);
-    this.#watched.add(range, store);
-    return store;
+  #storeFor(range: KeyRange): Promise<Store> {
+    return this.#watched.storeOf(range, (asked) =>
+      this.#options.router.storeFor(asked, this.#context.signal),
+    );
   }
 
   async #receive(): Promise<void> {
