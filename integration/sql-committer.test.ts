@@ -5,6 +5,7 @@ import test from 'ava';
 import { SqlFault, type Dialect } from '../src/dialect/dialect.ts';
 import { EtcdError } from '../src/etcd/errors.ts';
 import type { Compare, Revision, RequestOp } from '../src/etcd/types.ts';
+import { writeStatements } from '../src/store/sql/statements.ts';
 import type { Store } from '../src/store/store.ts';
 import { guardOf } from './guarantees/guard.ts';
 import { privateDatabaseServer, testDatabase, type SqlEngine } from './servers/index.ts';
@@ -438,6 +439,31 @@ for (const engine of engines) {
     fate.next = 'committed';
     await t.throwsAsync(() => store.leaseRevoke(1n, soon()), { message: 'etcdserver: request timed out' });
     t.deepEqual((await other.leaseLeases(soon())).leases, []);
+  });
+
+  test(`${engine}: a store that is ahead already is lifted without the lock of writers`, async (t) => {
+    await using database = await disposable(engine);
+    if (database === undefined) {
+      t.pass();
+      return;
+    }
+    await using store = await openTestStore(database);
+    await store.raiseRevision!(100n, soon());
+    const holder = dialects[engine].open({ url: database.url, pool });
+    const held = Promise.withResolvers<void>();
+    const release = Promise.withResolvers<void>();
+    const holding = holder.transaction('write', async (session) => {
+      await session.query(writeStatements(dialects[engine]).lockMeta, []);
+      held.resolve();
+      await release.promise;
+    });
+    await held.promise;
+    // A transaction that is silent for so long is ended by its server.
+    await store.raiseRevision!(100n, soon());
+    release.resolve();
+    await t.notThrowsAsync(holding);
+    await holder.close();
+    t.is((await store.range(rangeRequest('a'), soon())).header.revision, 100n);
   });
 }
 

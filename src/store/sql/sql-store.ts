@@ -283,7 +283,11 @@ class DatabaseStore implements SqlStore {
   }
 
   raiseRevision(revision: Revision, signal: AbortSignal): Promise<void> {
-    return this.#answer(signal, () => this.#committer.raise(revision, signal));
+    return this.#answer(signal, async () => {
+      // Every gateway asks once for each type, mostly of a store that was lifted long ago: reads must not wait for a writer's lock then.
+      const now = await retried(() => this.#reader.revisions(signal));
+      if (now.revision < revision) await this.#committer.raise(revision, signal);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
