@@ -25,6 +25,17 @@ export interface EpochsOptions {
   readonly told: () => Revision;
 }
 
+/** A timeline and the revision that was found where it began. */
+interface Begun {
+  readonly timeline: bigint;
+  readonly revision: Revision;
+}
+
+/** The lowest revision at which one of them began; the revisions above it may be others than before. */
+function lowestOf(histories: readonly Begun[]): Revision {
+  return histories.map(({ revision }) => revision).reduce((a, b) => (a < b ? a : b));
+}
+
 /** What the driver is to do first on each server. */
 export function createEnter({ dialect, logger, told }: EpochsOptions): Enter {
   const statements = writeStatements(dialect);
@@ -33,21 +44,26 @@ export function createEnter({ dialect, logger, told }: EpochsOptions): Enter {
     text: dialect.sql.insertIgnore('switchyard_epoch', columns, '(?, ?, ?)'),
   };
 
-  /** The lowest revision at which a history began that this gateway has not followed. */
-  const begin = async (session: Session, epoch: Epoch, before: Epoch | undefined, revision: Revision) => {
+  /** The histories that have begun since `before`, as far as they are noted. */
+  const begunSince = async (session: Session, epoch: Epoch, before: Epoch | undefined) => {
     const after = before?.lineage === epoch.lineage ? before.timeline : 0n;
     const { rows } = await session.query(selectSince, [epoch.lineage, after]);
-    const begun = rows.map((row) => int64(row, 'revision'));
-    if (!rows.some((row) => int64(row, 'timeline') === epoch.timeline)) {
-      await session.query(insert, [epoch.lineage, epoch.timeline, revision]);
-      begun.push(revision);
-    }
-    return begun.reduce((a, b) => (a < b ? a : b));
+    return rows.map((row) => ({ timeline: int64(row, 'timeline'), revision: int64(row, 'revision') }));
   };
 
   return async (session, epoch, before) => {
+    const isNoted = (histories: readonly Begun[]) =>
+      histories.some(({ timeline }) => timeline === epoch.timeline);
+    const noted = await begunSince(session, epoch, before);
+    // What is noted stays so: nothing is missing, and a database that takes no writes now can be read.
+    if (isNoted(noted) && told() <= lowestOf(noted)) return;
     const { revision, compactRevision, last } = metaStateOf(await session.query(statements.lockMeta, []));
-    const begun = await begin(session, epoch, before, revision);
+    const histories: Begun[] = await begunSince(session, epoch, before);
+    if (!isNoted(histories)) {
+      await session.query(insert, [epoch.lineage, epoch.timeline, revision]);
+      histories.push({ timeline: epoch.timeline, revision });
+    }
+    const begun = lowestOf(histories);
     const seen = told();
     // Where another gateway has lifted it already, nothing of this one is missing either.
     if (seen <= begun || seen <= compactRevision) return;
