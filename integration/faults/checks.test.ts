@@ -50,6 +50,14 @@ const saw = (revision: Revision, ...pairs: readonly Event[]): Answer => ({
   type: 'read',
   revision,
   pairs: pairs.map(({ kv }) => kv),
+  count: pairs.length,
+});
+
+const pageOf = (revision: Revision, { kv }: Event, count: number): Answer => ({
+  type: 'read',
+  revision,
+  pairs: [kv],
+  count,
 });
 
 const changeA4 = { key: 'k/a', value: '1.2' };
@@ -73,6 +81,7 @@ const steps = {
   deleteA: then(write(4n, ['k/a']), wrote(6n)),
   list: then(read(), saw(6n, b5, c3)),
   past: then(read(undefined, 4n), saw(6n, a4, b3, c3)),
+  page: then({ do: 'read', revision: 4n, limit: 1 }, pageOf(6n, a4, 3)),
   refusedDeleted: then(write(4n, ['k/a', '3.3']), { type: 'refused', revision: 6n, found: undefined }),
 };
 type Steps = { [Name in keyof typeof steps]: Operation };
@@ -162,6 +171,7 @@ const doctored: Readonly<Record<string, { history: FaultHistory; fails: readonly
       operations: {
         list: answered(steps.list, saw(6n, b5)),
         past: answered(steps.past, saw(6n, a4, b3)),
+        page: answered(steps.page, pageOf(6n, a4, 2)),
       },
     }),
     fails: ['Lost'],
@@ -241,6 +251,14 @@ const doctored: Readonly<Record<string, { history: FaultHistory; fails: readonly
   },
   'a list of the past with a key from later': {
     history: historyWith({ operations: { past: answered(steps.past, saw(6n, a4, b5, c3)) } }),
+    fails: ['Reads'],
+  },
+  'a page that is counted wrong': {
+    history: historyWith({ operations: { page: answered(steps.page, pageOf(6n, a4, 2)) } }),
+    fails: ['Reads'],
+  },
+  'a page that begins with the second pair': {
+    history: historyWith({ operations: { page: answered(steps.page, pageOf(6n, b3, 3)) } }),
     fails: ['Reads'],
   },
   'a read that is refused as compacted': {

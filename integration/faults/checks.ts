@@ -142,7 +142,12 @@ const reads: Check = ({ history, timeline }) =>
     if (answer.type !== 'read') return [];
     const revision = ask.revision === 0n ? answer.revision : ask.revision;
     const pair = ask.key === undefined ? undefined : timeline.pair(ask.key, revision);
-    const there = ask.key === undefined ? timeline.pairs(revision) : pair === undefined ? [] : [pair];
+    const all = ask.key === undefined ? timeline.pairs(revision) : pair === undefined ? [] : [pair];
+    if (all.length !== answer.count)
+      return [
+        `${said(operation)} read at ${revision} that there are ${answer.count}; there were ${all.length}`,
+      ];
+    const there = all.slice(0, ask.limit);
     if (there.length === answer.pairs.length && there.every((kv, index) => isPairOf(kv, answer.pairs[index])))
       return [];
     const text = (pairs: readonly KeyValue[]) =>

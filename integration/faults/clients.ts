@@ -22,6 +22,8 @@ const paddingBytes = 64;
 const largeBytes = 48 * 1024;
 /** How far back reads of the past go. */
 const pastMax = 200;
+/** Pairs of a page. */
+const pageMax = 4;
 /** How many puts are with a lease. */
 const leaseShare = 0.1;
 
@@ -90,7 +92,7 @@ export class FaultClient {
   #next(): Ask {
     const dice = Math.random();
     if (dice < 0.2) return { do: 'read', key: oneOf(keys), revision: 0n };
-    if (dice < 0.25) return { do: 'read', revision: 0n };
+    if (dice < 0.25) return listOf(0n);
     if (dice < 0.3 && this.#latest > 0n) return this.#readOfThePast();
     if (dice < 0.35) {
       const first = oneOf(keys);
@@ -107,7 +109,7 @@ export class FaultClient {
   #readOfThePast(): Ask {
     const back = BigInt(Math.floor(Math.random() * pastMax));
     const revision = this.#latest > back + 1n ? this.#latest - back : this.#latest;
-    return Math.random() < 0.5 ? { do: 'read', revision } : { do: 'read', key: oneOf(keys), revision };
+    return Math.random() < 0.5 ? listOf(revision) : { do: 'read', key: oneOf(keys), revision };
   }
 
   #put(key: string): Change {
@@ -129,12 +131,12 @@ export class FaultClient {
     }
   }
 
-  async #read({ key, revision }: Extract<Ask, { do: 'read' }>): Promise<Answer> {
-    const { header, kvs } =
+  async #read({ key, revision, limit = 0 }: Extract<Ask, { do: 'read' }>): Promise<Answer> {
+    const { header, kvs, count } =
       key === undefined
-        ? await this.#etcd.range(keyPrefix, { rangeEnd: allKeys, revision })
+        ? await this.#etcd.range(keyPrefix, { rangeEnd: allKeys, revision, limit })
         : await this.#etcd.range(key, { revision });
-    return { type: 'read', revision: header.revision, pairs: kvs };
+    return { type: 'read', revision: header.revision, pairs: kvs, count };
   }
 
   async #write({ changes, expected }: Extract<Ask, { do: 'write' }>): Promise<Answer> {
@@ -161,11 +163,15 @@ export class FaultClient {
         for (const { key, value } of ask.changes)
           this.#known.set(key, value === undefined ? 0n : answer.revision);
       if (answer.type === 'refused') this.#known.set(ask.changes[0]!.key, modOf(answer.found));
-    } else if (answer.type === 'read' && ask.revision === 0n) {
+    } else if (answer.type === 'read' && ask.revision === 0n && ask.limit === undefined) {
       const pairs = new Map(answer.pairs.map((kv) => [nameOf(kv.key), kv]));
       for (const key of ask.key === undefined ? keys : [ask.key]) this.#known.set(key, modOf(pairs.get(key)));
     }
   }
 }
+
+/** Everything, or a page of it: what is behind that is counted in another way. */
+const listOf = (revision: Revision): Ask =>
+  Math.random() < 0.5 ? { do: 'read', revision } : { do: 'read', revision, limit: pageMax };
 
 const modOf = (kv: KeyValue | undefined): Revision => kv?.modRevision ?? 0n;

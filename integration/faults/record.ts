@@ -26,14 +26,21 @@ export type Ask =
       readonly key?: string;
       /** 0 = the latest. */
       readonly revision: Revision;
+      /** Of a page: so many pairs at most. */
+      readonly limit?: number;
     };
 
 export type Answer =
   | { readonly type: 'wrote'; readonly revision: Revision }
   /** The compare failed; `found` is the first key as it was. */
   | { readonly type: 'refused'; readonly revision: Revision; readonly found: KeyValue | undefined }
-  /** `revision` is the header's, also for a read of the past. */
-  | { readonly type: 'read'; readonly revision: Revision; readonly pairs: readonly KeyValue[] }
+  /** `revision` is the header's, also for a read of the past; `count`: with those behind the page. */
+  | {
+      readonly type: 'read';
+      readonly revision: Revision;
+      readonly pairs: readonly KeyValue[];
+      readonly count: number;
+    }
   /** The past that was asked for is said to be gone. */
   | { readonly type: 'compacted' }
   /** An error that says that nothing was done. */
