@@ -65,8 +65,8 @@ export function createEnter({ dialect, logger, told }: EpochsOptions): Enter {
     }
     const begun = lowestOf(histories);
     const seen = told();
-    // Where another gateway has lifted it already, nothing of this one is missing either.
-    if (seen <= begun || seen <= compactRevision) return;
+    // What is compacted further on (as where another gateway has lifted it already) is read anew by all who know it.
+    if (seen <= begun || seen < compactRevision - 1n) return;
     const lifted = liftedAbove(seen > revision ? seen : revision);
     await session.query(statements.updateMeta, [lifted, last.writer, last.batch]);
     await session.query(updateCompactRevision, [lifted]);
