@@ -1,12 +1,23 @@
 // One connection to Postgres through the pg package: opening, session settings, what the server says of itself. Used by postgres.ts,
 // postgres-hosts.ts and postgres-listen.ts. Invariant: a COMMIT that is answered is on disk (synchronous_commit is raised where the server has it off).
 
+import type { Duplex } from 'node:stream';
 import pg from 'pg';
+import { inTime } from '../lib/in-time.ts';
 import type { DriverOptions } from './dialect.ts';
 import { RowConnection } from './postgres-rows.ts';
 import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-url.ts';
 
 const keepAliveDelayMs = 15_000;
+/** How long a server may take to hang up. */
+const farewellMs = 500;
+
+/** What the package's client has beside what its types say. */
+interface Inside {
+  readonly connection: { readonly stream: Duplex };
+}
+
+export const insideOf = (client: pg.Client) => client as unknown as Inside;
 
 /** What a connection is for, where that matters. */
 export interface ClientUse {
@@ -74,5 +85,8 @@ function sessionSetup(
 export async function closeClient(client: pg.Client): Promise<void> {
   // Else it would wait for the answers of a server that may give none.
   Object.assign(client, { pipeline: false });
-  await client.end().catch(() => undefined);
+  const ended = client.end().catch(() => undefined);
+  // An idle one says farewell, and waits for the server to hang up; that may be gone.
+  if ((await inTime(ended, farewellMs)) === 'late') insideOf(client).connection.stream.destroy();
+  await ended;
 }

@@ -1,7 +1,6 @@
 // PostgreSQL through the pg package: strings, capabilities, connections. Used by store/open.ts. Its parts are in
 // postgres-*.ts. Invariant: a COMMIT that is answered is on disk.
 
-import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import {
   SqlFault,
@@ -25,7 +24,7 @@ import {
 } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
 import { withFirst } from './hosts.ts';
-import { closeClient, openClient } from './postgres-client.ts';
+import { closeClient, insideOf, openClient } from './postgres-client.ts';
 import { classifyPostgres, codeOf } from './postgres-faults.ts';
 import { hostNames, postgresHosts, standingOf } from './postgres-hosts.ts';
 import { channel, listen } from './postgres-listen.ts';
@@ -52,11 +51,6 @@ const sql: DialectSql = {
       WHERE relkind = 'r' AND relname LIKE 'switchyard\\_%') AS used`,
   notify: `pg_notify('${channel}', '')`,
 };
-
-/** What the package's client has beside what its types say. */
-interface Inside {
-  readonly connection: { readonly stream: Duplex };
-}
 
 // Connection
 
@@ -170,7 +164,7 @@ class PostgresConnection implements Connection {
    * there is one.
    */
   async #inOrder(ask: () => readonly Promise<unknown>[]): Promise<void> {
-    const { stream } = (this.#client as unknown as Inside).connection;
+    const { stream } = insideOf(this.#client).connection;
     stream.cork();
     const work = ask();
     stream.uncork();
