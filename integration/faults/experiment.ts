@@ -192,22 +192,31 @@ interface Concluding {
 
 /** Lets every watch come to the end, and asks each gateway for everything once more. */
 async function conclude({ site, after, operations, followers }: Concluding): Promise<FaultHistory> {
-  const through = await revisionOf(site);
+  let through = await revisionOf(site);
   const late = site.gateways.map(({ endpoint }, gateway) => new Follower(gateway, endpoint, after));
   const tellings: Telling[] = [];
   const watches: RecordedWatch[] = [];
   const brokenStreams: string[] = [];
-  for (const [by, follower] of [
+  for (const { answer } of operations)
+    if ('revision' in answer && answer.revision > through)
+      brokenStreams.push(`every gateway is at ${through} after one has told of ${answer.revision}`);
+  const all = [
     ...late.map((one) => ['a new watch', one] as const),
     ...followers.map((one) => ['the watch', one] as const),
-  ]) {
-    try {
-      // The last revision of a store has an event: it is of a write.
-      await follower.reach(through, deliveryMsMax);
-    } catch (error) {
-      brokenStreams.push(String(error));
+  ];
+  try {
+    // The last revision of a store has an event: it is of a write. What comes now is of one whose client had given it up.
+    for (let reached = 0n; reached < through;) {
+      reached = through;
+      for (const [, follower] of all) {
+        await follower.reach(reached, deliveryMsMax);
+        if (follower.through > through) ({ through } = follower);
+      }
     }
-    // What is more than that came by writes whose clients had given them up.
+  } catch (error) {
+    brokenStreams.push(String(error));
+  }
+  for (const [by, follower] of all) {
     const events: Event[] = follower.events.filter(({ kv }) => kv.modRevision <= through);
     tellings.push({ by: `${by} at gateway ${follower.gateway}`, events });
     const read = await follower.close();
