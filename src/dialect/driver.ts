@@ -18,7 +18,7 @@ import {
 } from './dialect.ts';
 import { toFault } from './faults.ts';
 import { Hosts, type Leaving } from './hosts.ts';
-import { Lease, TransactionSession } from './lent.ts';
+import { Loan, TransactionSession } from './loan.ts';
 import { Pool, type Pooled } from './pool.ts';
 
 export type TransactionMode = 'read' | 'write';
@@ -106,7 +106,7 @@ function oneHost(engine: Engine): Hosts {
 }
 
 interface Begun {
-  readonly lease: Lease;
+  readonly loan: Loan;
   readonly mode: TransactionMode;
   readonly signal: AbortSignal | undefined;
 }
@@ -117,7 +117,7 @@ class PooledDriver implements Driver {
   readonly #hosts: Hosts;
   readonly #pools = new Map<string, Pool<Connection>>();
   /** Those under way. */
-  readonly #leases = new Set<Lease>();
+  readonly #loans = new Set<Loan>();
   #closed = false;
   #renewedAt = Number.NEGATIVE_INFINITY;
   /** The latest that a server was of. */
@@ -135,8 +135,8 @@ class PooledDriver implements Driver {
 
   async query(statement: Statement, params: readonly SqlValue[], signal?: AbortSignal): Promise<QueryResult> {
     const mode = isReading(statement.text) ? 'read' : 'write';
-    return await this.#borrow(this.#pool(mode, 'statement'), signal, async (lease) => {
-      const result = await lease.run(statement.text, params, mode, signal);
+    return await this.#borrow(this.#pool(mode, 'statement'), signal, async (loan) => {
+      const result = await loan.run(statement.text, params, mode, signal);
       signal?.throwIfAborted();
       return result;
     });
@@ -144,7 +144,7 @@ class PooledDriver implements Driver {
 
   async queryForWriter(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
     const pool = this.#pool('write', 'transaction');
-    return await this.#borrow(pool, undefined, (lease) => lease.run(statement.text, params, 'read'));
+    return await this.#borrow(pool, undefined, (loan) => loan.run(statement.text, params, 'read'));
   }
 
   async transaction<T>(
@@ -153,11 +153,11 @@ class PooledDriver implements Driver {
     signal?: AbortSignal,
   ): Promise<T> {
     const pool = this.#pool(mode, 'transaction');
-    return await this.#borrow(pool, signal, (lease) => this.#transact({ lease, mode, signal }, body));
+    return await this.#borrow(pool, signal, (loan) => this.#transact({ loan, mode, signal }, body));
   }
 
   async #transact<T>(begun: Begun, body: (session: Session) => Promise<T>): Promise<T> {
-    await begun.lease.control(this.#engine.begin[begun.mode], 'read');
+    await begun.loan.control(this.#engine.begin[begun.mode], 'read');
     return await this.#toItsEnd(begun, body);
   }
 
@@ -166,15 +166,15 @@ class PooledDriver implements Driver {
     body: (session: Session, opened: readonly QueryResult[]) => Promise<T>,
   ): Promise<T> {
     const mode = 'write';
-    return await this.#borrow(this.#pool(mode, 'transaction'), undefined, async (lease) => {
-      const opened = await lease.begin(this.#engine.begin[mode], opening);
-      return await this.#toItsEnd({ lease, mode, signal: undefined }, (session) => body(session, opened));
+    return await this.#borrow(this.#pool(mode, 'transaction'), undefined, async (loan) => {
+      const opened = await loan.begin(this.#engine.begin[mode], opening);
+      return await this.#toItsEnd({ loan, mode, signal: undefined }, (session) => body(session, opened));
     });
   }
 
   /** The rest of a transaction that has begun. */
-  async #toItsEnd<T>({ lease, mode, signal }: Begun, body: (session: Session) => Promise<T>): Promise<T> {
-    const session = new TransactionSession(lease, signal);
+  async #toItsEnd<T>({ loan, mode, signal }: Begun, body: (session: Session) => Promise<T>): Promise<T> {
+    const session = new TransactionSession(loan, signal);
     let value: T;
     try {
       value = await body(session);
@@ -183,17 +183,17 @@ class PooledDriver implements Driver {
       signal?.throwIfAborted();
     } catch (error) {
       await session.end();
-      await this.#rollback(lease);
+      await this.#rollback(loan);
       throw error;
     }
-    if (session.last.length > 0) await lease.finish(session.last);
-    else await lease.control('COMMIT', mode === 'write' ? 'commit' : 'read');
+    if (session.last.length > 0) await loan.finish(session.last);
+    else await loan.control('COMMIT', mode === 'write' ? 'commit' : 'read');
     return value;
   }
 
   async script(steps: readonly Step[]): Promise<void> {
-    await this.#borrow(this.#pool('write', 'transaction'), undefined, (lease) =>
-      lease.script(this.#engine.begin.write, steps),
+    await this.#borrow(this.#pool('write', 'transaction'), undefined, (loan) =>
+      loan.script(this.#engine.begin.write, steps),
     );
   }
 
@@ -209,12 +209,12 @@ class PooledDriver implements Driver {
   }
 
   /** A rollback that fails costs the connection and nothing else: the server rolls back when it is gone. */
-  async #rollback(lease: Lease): Promise<void> {
-    if (lease.state === 'broken') return;
+  async #rollback(loan: Loan): Promise<void> {
+    if (loan.state === 'broken') return;
     try {
-      await lease.control('ROLLBACK', 'read');
+      await loan.control('ROLLBACK', 'read');
     } catch {
-      lease.state = 'broken';
+      loan.state = 'broken';
     }
   }
 
@@ -232,38 +232,38 @@ class PooledDriver implements Driver {
 
   #leave(leaving: Leaving, why: string): void {
     for (const pool of this.#pools.values()) pool.renew();
-    if (leaving === 'at once') for (const lease of this.#leases) lease.cut(why);
+    if (leaving === 'at once') for (const loan of this.#loans) loan.cut(why);
   }
 
   async #borrow<T>(
     pool: Pool<Connection>,
     signal: AbortSignal | undefined,
-    body: (lease: Lease) => Promise<T>,
+    body: (loan: Loan) => Promise<T>,
   ) {
     const connection = await pool.acquire(signal);
-    const lease = new Lease(this.#engine, connection, this.#options.pool.statementTimeoutMs + answerGraceMs);
-    this.#leases.add(lease);
+    const loan = new Loan(this.#engine, connection, this.#options.pool.statementTimeoutMs + answerGraceMs);
+    this.#loans.add(loan);
     try {
       if (this.#enter !== undefined && connection.epoch !== undefined)
-        await this.#enterBy(lease, this.#enter, connection.epoch);
-      return await body(lease);
+        await this.#enterBy(loan, this.#enter, connection.epoch);
+      return await body(loan);
     } catch (error) {
       const isReadOnly = error instanceof SqlFault && error.kind === 'read-only';
-      if (isReadOnly || lease.isUnanswered) this.#renew();
+      if (isReadOnly || loan.isUnanswered) this.#renew();
       // There may be another one that is not.
       throw isReadOnly && this.#hosts.isSeveral
         ? new SqlFault('disconnected', error.message, { cause: error })
         : error;
     } finally {
-      this.#leases.delete(lease);
-      pool.release(connection, lease.state);
+      this.#loans.delete(loan);
+      pool.release(connection, loan.state);
     }
   }
 
   /** Whoever comes meanwhile waits. */
-  async #enterBy(lease: Lease, enter: Enter, epoch: Epoch): Promise<void> {
+  async #enterBy(loan: Loan, enter: Enter, epoch: Epoch): Promise<void> {
     while (!isSame(epoch, this.#entered)) {
-      const begun: Begun = { lease, mode: 'write', signal: undefined };
+      const begun: Begun = { loan, mode: 'write', signal: undefined };
       this.#entering ??= this.#transact(begun, (session) => enter(session, epoch, this.#entered))
         .then(() => {
           this.#entered = epoch;

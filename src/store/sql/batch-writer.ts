@@ -23,7 +23,7 @@ import { combine, evaluate, type Job, type Outcome } from './job.ts';
 import { IndexReader, readValues, StaleIndexError, TableReader, type KnownKeys } from './live-reader.ts';
 import { isSame, metaStateOf, type MetaState, type WriteName } from './meta-state.ts';
 import { openingOf, readAhead } from './opening.ts';
-import { BatchState, type Change } from './state.ts';
+import { BatchState, type Change, type Needs } from './state.ts';
 import {
   padded,
   paddedRows,
@@ -85,6 +85,8 @@ interface Locked {
   readonly session: Session;
   readonly query: Query;
   readonly meta: ReturnType<typeof metaStateOf>;
+  /** What has been read ahead. */
+  readonly needs: Needs;
 }
 
 /** Filled before the commit is sent. */
@@ -274,7 +276,8 @@ export class BatchWriter {
     const lock: Step = { statement: statements.lockMeta, params: [] };
     const attempt = await driver.writeAfter([lock, ...reads], async (session, [locked, ...found]) => {
       const query = readAhead(reads, found, queryOf(session));
-      sent.attempt = await this.#apply({ session, query, meta: metaStateOf(locked!) }, jobs, batch);
+      const meta = metaStateOf(locked!);
+      sent.attempt = await this.#apply({ session, query, meta, needs }, jobs, batch);
       return sent.attempt;
     });
     return this.#seen(attempt);
@@ -299,19 +302,19 @@ export class BatchWriter {
   }
 
   async #apply(
-    { session, query, meta }: Locked,
+    { session, query, meta, needs }: Locked,
     jobs: readonly Job<unknown>[],
     batch: bigint,
   ): Promise<Attempt> {
     const statements = this.#statements;
-    const { dialect, wantsEvents } = this.#options;
+    const { dialect } = this.#options;
     const { revision: before, compactRevision, last } = meta;
     // Before this batch can be seen by whatever reads on.
     this.#compare(meta);
     const reader = new TableReader({ query, statements });
     const { can } = dialect;
     const state = new BatchState({ reader, query, statements, can, revision: before, compactRevision });
-    await state.prefetch(combine(jobs, wantsEvents()));
+    await state.prefetch(needs);
     const outcomes = await evaluate(jobs, state);
     const name = this.#nameOf(batch, state.revision > before);
     const attempt = attemptOf({ state, outcomes, before, last, name, isScript: false });

@@ -23,7 +23,7 @@ class UnansweredError extends Error {
 class CutError extends Error {}
 
 /** A lent connection with its limits; remembers whether it may be used again. */
-export class Lease {
+export class Loan {
   state: 'reusable' | 'broken' = 'reusable';
   /** The server let a statement wait for longer than it has been told to. */
   isUnanswered = false;
@@ -120,7 +120,7 @@ export class Lease {
 
 /** Statements of one transaction, one at a time in the order of the calls. */
 export class TransactionSession implements Session {
-  readonly #lease: Lease;
+  readonly #loan: Loan;
   readonly #signal: AbortSignal | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #ended = false;
@@ -129,8 +129,8 @@ export class TransactionSession implements Session {
   /** What is to go with the commit. */
   last: readonly Step[] = [];
 
-  constructor(lease: Lease, signal: AbortSignal | undefined) {
-    this.#lease = lease;
+  constructor(loan: Loan, signal: AbortSignal | undefined) {
+    this.#loan = loan;
     this.#signal = signal;
   }
 
@@ -159,7 +159,7 @@ export class TransactionSession implements Session {
     try {
       this.#signal?.throwIfAborted();
       // Inside a transaction nothing is committed, so a failure never leaves the outcome unknown.
-      const result = await this.#lease.run(statement.text, params, 'read', this.#signal);
+      const result = await this.#loan.run(statement.text, params, 'read', this.#signal);
       this.#signal?.throwIfAborted();
       return result;
     } catch (error) {
