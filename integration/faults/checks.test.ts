@@ -340,8 +340,3 @@ test('of two who may have deleted a key, neither was told, the one who asked fir
   const history = historyWith({ operations: { deleteA: late, refusedDeleted: early } });
   t.deepEqual(violations(history), []);
 });
-
-test('checks that do not apply are left out', (t) => {
-  const history = historyWith({ other: events.slice(0, -1) });
-  t.deepEqual(violations(history, ['SameForAll']), []);
-});

@@ -4,7 +4,7 @@
 
 import type { Event, KeyValue, Revision } from '../../src/etcd/types.ts';
 import { historyOf } from '../guarantees/history.ts';
-import { brokenGuarantees } from '../guarantees/validators.ts';
+import { arePairsEqual, brokenGuarantees } from '../guarantees/validators.ts';
 import type { Change, FaultHistory, Operation } from './record.ts';
 import { nameOf, Timeline } from './timeline.ts';
 
@@ -26,14 +26,7 @@ const shortOf = (value: Buffer | string) => value.toString('latin1').slice(0, 24
 
 function isPairOf(a: KeyValue | undefined, b: KeyValue | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
-  return (
-    a.key.equals(b.key) &&
-    a.value.equals(b.value) &&
-    a.createRevision === b.createRevision &&
-    a.modRevision === b.modRevision &&
-    a.version === b.version &&
-    a.lease === b.lease
-  );
+  return arePairsEqual(a, b);
 }
 
 const pairText = (kv: KeyValue | undefined) =>
@@ -217,13 +210,11 @@ export const checks = {
 
 export type CheckName = keyof typeof checks;
 
-/** Everything that is wrong, `Check: what`; empty = nothing. `without`: checks that do not apply. */
-export function violations(history: FaultHistory, without: readonly CheckName[] = []): string[] {
+/** Everything that is wrong, `Check: what`; empty = nothing. */
+export function violations(history: FaultHistory): string[] {
   const timeline = new Timeline(history.tellings[0]!.events);
   const evidence = { history, timeline, writes: writesOf(history, timeline) };
-  return Object.entries(checks)
-    .filter(([name]) => !without.includes(name as CheckName))
-    .flatMap(([name, check]) => check(evidence).map((text) => `${name}: ${text}`));
+  return Object.entries(checks).flatMap(([name, check]) => check(evidence).map((text) => `${name}: ${text}`));
 }
 
 /** Finds the revision of each write: told by its answer, or that of an event that nobody else has claimed. */

@@ -83,7 +83,7 @@ export async function experiment(fault: Fault, options: ExperimentOptions): Prom
     const times = await strike({ fault, site, operations, addClients, seconds: options.seconds });
     await leave();
     const history = await conclude({ site, after, operations, followers });
-    const broken = violations(history, fault.without);
+    const broken = violations(history);
     const lost = broken.filter((text) => text.startsWith('Lost:')).length;
     const { name } = fault;
     return {

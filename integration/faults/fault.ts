@@ -1,7 +1,6 @@
 // A fault: what it needs, and how it comes and goes.
 
 import type { SqlEngine } from '../servers/index.ts';
-import type { CheckName } from './checks.ts';
 import type { Site, SiteOptions } from './site.ts';
 
 /** What a fault is told, and tells. */
@@ -32,8 +31,6 @@ export interface Fault {
   readonly site?: Omit<SiteOptions, 'engine'>;
   /** Gateways whose clients it hits; absent: all. */
   readonly hits?: readonly number[];
-  /** Checks that cannot hold, with the reason beside it. */
-  readonly without?: readonly CheckName[];
   strike(strike: Strike): Promise<void>;
 }
 

@@ -18,7 +18,8 @@ const pair = (kv: KeyValue | undefined) =>
     ? 'nothing'
     : `${kv.value.toString('latin1').slice(0, 40)} c${kv.createRevision} m${kv.modRevision} v${kv.version} l${kv.lease}`;
 
-function arePairsEqual(a: KeyValue, b: KeyValue): boolean {
+/** True where every field is the same. */
+export function arePairsEqual(a: KeyValue, b: KeyValue): boolean {
   return (
     a.key.equals(b.key) &&
     a.value.equals(b.value) &&

@@ -9,6 +9,7 @@ import { startMsMax } from './engine.ts';
 import { guardContainer, tempFolder } from './guard.ts';
 import { mysql } from './mysql.ts';
 import { postgres } from './postgres.ts';
+import type { ServerProcess } from './process.ts';
 import { stillAtIt } from './progress.ts';
 import { canInstall, containersRun, execute, install, Unavailable } from './system.ts';
 import { freePort, waitFor } from './wait.ts';
@@ -36,6 +37,21 @@ export interface DatabaseServer {
   start(): Promise<void>;
   logs(): string;
   dispose(): Promise<void>;
+}
+
+/** A process as a server; who prepared it takes its folder away. */
+export function asServer(server: ServerProcess, url: string): DatabaseServer {
+  return {
+    url,
+    get pid() {
+      return server.pid;
+    },
+    kill: (signal) => server.kill(signal),
+    stop: () => server.stop(),
+    start: () => server.start(),
+    logs: () => server.logs(),
+    dispose: () => server.stop(),
+  };
 }
 
 /** Engines that run as servers. */

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import mysql2 from 'mysql2/promise';
-import { noServer, skipped, type DatabaseServer } from './database.ts';
+import { asServer, noServer, skipped, type DatabaseServer } from './database.ts';
 import { startMsMax } from './engine.ts';
 import { tempFolder } from './guard.ts';
 import { argsOf, mysql } from './mysql.ts';
@@ -91,7 +91,7 @@ async function startCluster(): Promise<GaleraCluster> {
   await mysql.administer(mysql.url(nodes[0]!.port), [mysql.create(database)]);
   const open = parts.move();
   return {
-    nodes: servers.map((server, index) => asServer(server, nodes[index]!)),
+    nodes: servers.map((server, index) => asServer(server, mysql.url(nodes[index]!.port))),
     url(firstNode = 0) {
       const ordered = nodes.map((_, index) => nodes[(firstNode + index) % nodes.length]!);
       const { username, password } = new URL(mysql.url(0));
@@ -173,18 +173,4 @@ async function isSynced(port: number): Promise<boolean> {
   } finally {
     connection.destroy();
   }
-}
-
-function asServer(server: ServerProcess, { port }: Node): DatabaseServer {
-  return {
-    url: mysql.url(port),
-    get pid() {
-      return server.pid;
-    },
-    kill: (signal) => server.kill(signal),
-    stop: () => server.stop(),
-    start: () => server.start(),
-    logs: () => server.logs(),
-    dispose: () => server.stop(),
-  };
 }

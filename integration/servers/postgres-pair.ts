@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
-import { noServer, skipped, type DatabaseServer } from './database.ts';
+import { asServer, noServer, skipped, type DatabaseServer } from './database.ts';
 import { adminPassword } from './engine.ts';
 import { tempFolder } from './guard.ts';
 import { postgres, serverIn } from './postgres.ts';
@@ -46,7 +46,7 @@ async function startPair({ isSynchronous }: PairOptions): Promise<PostgresPair> 
     const server = await make(folder, port);
     parts.defer(() => server.stop());
     await server.start();
-    return asServer(server, port);
+    return asServer(server, postgres.url(port));
   };
   const primary = await serve((folder, port) => postgres.prepare({ programs, folder, port }));
   const database = `switchyard_${randomBytes(4).toString('hex')}`;
@@ -69,20 +69,6 @@ async function startPair({ isSynchronous }: PairOptions): Promise<PostgresPair> 
     },
     promote: () => postgres.administer(replica.url, ['SELECT pg_promote(true, 60)']),
     dispose: () => open.disposeAsync(),
-  };
-}
-
-function asServer(server: ServerProcess, port: number): DatabaseServer {
-  return {
-    url: postgres.url(port),
-    get pid() {
-      return server.pid;
-    },
-    kill: (signal) => server.kill(signal),
-    stop: () => server.stop(),
-    start: () => server.start(),
-    logs: () => server.logs(),
-    dispose: () => server.stop(),
   };
 }
 
