@@ -11,7 +11,7 @@ import { noServer, skipped, startServer } from './servers/database.ts';
 import { guardProcess } from './servers/guard.ts';
 import type { DatabaseServer } from './servers/index.ts';
 import { binary, engines, ownProgram, recipesSource } from './servers/index.ts';
-import { closingLine, createTapReader } from './tap.ts';
+import { closingLine, createTapReader, failureLines } from './tap.ts';
 import type { Tally } from './tap.ts';
 
 const projectFolder = fileURLToPath(new URL('..', import.meta.url));
@@ -86,13 +86,16 @@ function runAva(env: NodeJS.ProcessEnv): Promise<number | string> {
 
 function fail(tally: Tally, reason: string): void {
   tally.failed += 1;
-  tally.failures.push(interrupted === undefined ? reason : `interrupted by ${interrupted}`);
+  tally.failures.push({
+    title: interrupted === undefined ? reason : `interrupted by ${interrupted}`,
+    reason: [],
+  });
 }
 
 function finish(tally: Tally): void {
   if (tally.passed + tally.failed + tally.skipped === 0) fail(tally, 'no test ran');
   if (tally.failures.length > 0)
-    process.stdout.write(`\nfailed:\n${tally.failures.map((title) => `  ${title}\n`).join('')}\n`);
+    process.stdout.write(`\nfailed:\n${failureLines(tally.failures).join('\n')}\n\n`);
   if (tally.skipped > 0) process.stdout.write(`${tally.skipped} skipped, for the reasons above\n`);
   process.stdout.write(`${closingLine(tally)}\n`);
   process.exitCode = tally.failed > 0 ? 1 : 0;
