@@ -245,7 +245,7 @@ const watchCreate = fc.record({
   rangeEnd: bytes,
   startRevision: int64,
   progressNotify: fc.boolean(),
-  filters: fc.array(fc.constantFrom('noput' as const, 'nodelete' as const), { maxLength: 2 }),
+  filters: fc.uniqueArray(fc.constantFrom('noput' as const, 'nodelete' as const)),
   prevKv: fc.boolean(),
   watchId: int64,
   fragment: fc.boolean(),

@@ -2,11 +2,10 @@
 // and whatever is unknown are stepped over, not decoded. Used by server/kv.ts; what is refused for its shape is refused by whoever
 // decodes it, here or in an etcd.
 
-import { EtcdError } from '../errors.ts';
 import { keyRange, type KeyRange } from '../range.ts';
 import { WireReader } from '../wire.ts';
 import { noBytes } from './message.ts';
-import { nestingMax } from './txn.ts';
+import { TxnBudget } from './txn.ts';
 
 /** Of a Range, Put and DeleteRange, and of a Compare. */
 const rangeFields = { key: 1, rangeEnd: 2 } as const;
@@ -35,10 +34,13 @@ export interface TxnKeys {
   readonly compared: readonly Buffer[];
 }
 
-/** The keys of a Txn request. @throws EtcdError tooManyOps for absurd nesting. */
+/** The keys of a Txn request. @throws EtcdError tooManyOps for absurd nesting, or absurdly many compares and ops. */
 export function txnKeysOf(request: Buffer): TxnKeys {
   const ranges: KeyRange[] = [];
-  return { ranges, compared: readTxn(new WireReader(request), ranges, 0) };
+  return {
+    ranges,
+    compared: readTxn(new WireReader(request), { ranges, depth: 0, budget: new TxnBudget() }),
+  };
 }
 
 function readKeys(reader: WireReader, fields: KeyFields): KeyRange {
@@ -52,13 +54,22 @@ function readKeys(reader: WireReader, fields: KeyFields): KeyRange {
   return keyRange(key, rangeEnd);
 }
 
-/** Adds what the txn names to `ranges`; answers the keys of its own compares. */
-function readTxn(reader: WireReader, ranges: KeyRange[], depth: number): Buffer[] {
-  if (depth > nestingMax) throw new EtcdError('tooManyOps');
+/** Where a reader is within a Txn request, and where what it finds belongs. */
+interface Place {
+  readonly ranges: KeyRange[];
+  readonly depth: number;
+  readonly budget: TxnBudget;
+}
+
+/** Adds what the txn names to its ranges; answers the keys of its own compares. */
+function readTxn(reader: WireReader, place: Place): Buffer[] {
+  const { ranges, depth, budget } = place;
+  budget.nest(depth);
   const compared: Buffer[] = [];
-  const op = (inner: WireReader) => readOp(inner, ranges, depth);
+  const op = (inner: WireReader) => readOp(inner, place);
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) {
+      budget.take();
       const range = reader.message((inner) => readKeys(inner, compareFields));
       compared.push(range.start);
       ranges.push(range);
@@ -68,7 +79,8 @@ function readTxn(reader: WireReader, ranges: KeyRange[], depth: number): Buffer[
   return compared;
 }
 
-function readOp(reader: WireReader, ranges: KeyRange[], depth: number): void {
+function readOp(reader: WireReader, { ranges, depth, budget }: Place): void {
+  budget.take();
   // An op is of one kind; of several that are there the last one counts.
   let named: readonly KeyRange[] = [];
   for (let field = reader.next(); field !== 0; field = reader.next()) {
@@ -76,9 +88,9 @@ function readOp(reader: WireReader, ranges: KeyRange[], depth: number): void {
     else if (field === 2) named = [reader.message((inner) => readKeys(inner, putFields))];
     else if (field === 4) {
       const inside: KeyRange[] = [];
-      reader.message((inner) => readTxn(inner, inside, depth + 1));
+      reader.message((inner) => readTxn(inner, { ranges: inside, depth: depth + 1, budget }));
       named = inside;
     } else reader.skip();
   }
-  ranges.push(...named);
+  for (const range of named) ranges.push(range);
 }

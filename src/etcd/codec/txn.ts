@@ -33,7 +33,24 @@ const results: readonly CompareResult[] = ['equal', 'greater', 'less', 'notEqual
 const targets: readonly Compare['target'][] = ['version', 'create', 'mod', 'value', 'lease'];
 const operandFields = { version: 4, create: 5, mod: 6, value: 7, lease: 8 } as const;
 /** Txns inside txns; etcd has no limit of its own, but the reader recurses. */
-export const nestingMax = 64;
+const nestingMax = 64;
+/** Compares and ops in all; an etcd may be told to take more than its 128, but an empty one is two bytes here and hundreds in memory. */
+const elementsMax = 65_536;
+
+/** What one Txn request may still hold; both its readers count alike. */
+export class TxnBudget {
+  #elements = 0;
+
+  /** To be called for each txn, 0 being the outermost. @throws EtcdError tooManyOps for absurd nesting. */
+  nest(depth: number): void {
+    if (depth > nestingMax) throw new EtcdError('tooManyOps');
+  }
+
+  /** To be called for each compare and each op. @throws EtcdError tooManyOps for absurdly many. */
+  take(): void {
+    if (++this.#elements > elementsMax) throw new EtcdError('tooManyOps');
+  }
+}
 
 function readCompare(reader: WireReader): Compare {
   let result = 0;
@@ -82,14 +99,24 @@ function writeCompare(writer: WireWriter, compare: Compare): void {
   writer.bytes(64, compare.rangeEnd);
 }
 
-function readRequestOp(reader: WireReader, depth: number): RequestOp {
+/** Where a reader is within a Txn request. */
+interface Place {
+  readonly depth: number;
+  readonly budget: TxnBudget;
+}
+
+function readRequestOp(reader: WireReader, { depth, budget }: Place): RequestOp {
+  budget.take();
   let op: RequestOp | undefined;
   for (let field = reader.next(); field !== 0; field = reader.next()) {
     if (field === 1) op = { type: 'range', request: reader.message(readRangeRequest) };
     else if (field === 2) op = { type: 'put', request: reader.message(readPutRequest) };
     else if (field === 3) op = { type: 'deleteRange', request: reader.message(readDeleteRangeRequest) };
     else if (field === 4) {
-      op = { type: 'txn', request: reader.message((inner) => readTxnRequest(inner, depth + 1)) };
+      op = {
+        type: 'txn',
+        request: reader.message((inner) => readTxnRequest(inner, { depth: depth + 1, budget })),
+      };
     } else reader.skip();
   }
   return op ?? opOfNoKind;
@@ -111,15 +138,18 @@ function writeRequestOp(writer: WireWriter, op: RequestOp): void {
   }
 }
 
-function readTxnRequest(reader: WireReader, depth: number): TxnRequest {
-  if (depth > nestingMax) throw new EtcdError('tooManyOps');
+function readTxnRequest(reader: WireReader, place: Place): TxnRequest {
+  const { depth, budget } = place;
+  budget.nest(depth);
   const compare: Compare[] = [];
   const success: RequestOp[] = [];
   const failure: RequestOp[] = [];
-  const op = (inner: WireReader) => readRequestOp(inner, depth);
+  const op = (inner: WireReader) => readRequestOp(inner, place);
   for (let field = reader.next(); field !== 0; field = reader.next()) {
-    if (field === 1) compare.push(reader.message(readCompare));
-    else if (field === 2) success.push(reader.message(op));
+    if (field === 1) {
+      budget.take();
+      compare.push(reader.message(readCompare));
+    } else if (field === 2) success.push(reader.message(op));
     else if (field === 3) failure.push(reader.message(op));
     else reader.skip();
   }
@@ -191,9 +221,9 @@ function responseSizeHint(response: TxnResponse): number {
   }, opOverheadBytes);
 }
 
-/** @throws EtcdError tooManyOps for absurd nesting. */
+/** @throws EtcdError tooManyOps for absurd nesting, or absurdly many compares and ops. */
 export function decodeTxnRequest(bytes: Buffer): TxnRequest {
-  return readTxnRequest(new WireReader(bytes), 0);
+  return readTxnRequest(new WireReader(bytes), { depth: 0, budget: new TxnBudget() });
 }
 
 export function encodeTxnRequest(request: TxnRequest): Buffer {

@@ -80,7 +80,7 @@ function readCreateRequest(reader: WireReader): WatchCreateRequest {
       reader.enums((value) => {
         const name = filterNames[value];
         // A filter of a newer client that etcd would not know either is not applied.
-        if (name !== undefined) filters.push(name);
+        if (name !== undefined && !filters.includes(name)) filters.push(name);
       });
     } else if (field === 6) prevKv = reader.bool();
     else if (field === createWatchIdField) watchId = reader.int64();
