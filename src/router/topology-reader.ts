@@ -45,6 +45,8 @@ export interface Known {
   readonly refused?: readonly string[];
 }
 
+const charactersMax = 1024 * 1024;
+
 const indentationErrors: readonly string[] = [
   'BAD_INDENT',
   'BLOCK_AS_IMPLICIT_KEY',
@@ -76,6 +78,10 @@ export class TopologyReader {
 
   /** The document's root; undefined when it is empty or no YAML. */
   parse(text: string): Node | undefined {
+    if (text.length > charactersMax) {
+      this.note(1, `Expected at most ${charactersMax} characters, got ${text.length}`);
+      return undefined;
+    }
     const document = parseDocument(text, {
       lineCounter: this.#lines,
       prettyErrors: false,
