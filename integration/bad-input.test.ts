@@ -198,7 +198,7 @@ for (const engine of ['postgres', 'mysql'] as const) {
       { what: 'the reason in /readyz', details: () => gateway.logs() },
     );
     t.is(ready.status, 503);
-    t.regex(ready.text, /^\[\+\]store default .* ok$/m);
+    t.regex(ready.text, /^\[\+\]store\/default ok$/m);
     const failed = await ctl.attempt(['put', '/registry/shop.example.com/carts/a', 'b']);
     t.not(failed.code, 0);
     t.regex(gateway.logs(), /nobody_at_all/);

@@ -72,3 +72,26 @@ for (const engine of engines) {
     for (const [key, revision] of acknowledged) t.is(stored.get(key), revision, key);
   });
 }
+
+test('a gateway that is to stop says so, and goes on serving for as long as it was told', async (t) => {
+  const gateway = await startSwitchyard({ args: ['--shutdown-delay-duration', '2s'] });
+  t.teardown(() => gateway.dispose());
+  const client = new EtcdClient(gateway.endpoint);
+  t.teardown(() => client.close());
+  await client.put('a', '1');
+  t.is((await fetch(`${gateway.endpoint}/health`)).status, 200);
+  const since = performance.now();
+  const ended = gateway.kill('SIGTERM');
+  await waitFor(async () => (await fetch(`${gateway.metricsUrl}/readyz`)).status === 503, {
+    what: 'the news',
+  });
+  // Whoever has not heard it yet is served, over connections that are new, too.
+  const late = new EtcdClient(gateway.endpoint);
+  t.teardown(() => late.close());
+  await late.put('b', '2');
+  await client.put('a', '3');
+  t.is((await fetch(`${gateway.endpoint}/health`)).status, 503);
+  await ended;
+  t.true(performance.now() - since >= 2_000);
+  t.is(gateway.exitCode, 0, gateway.logs());
+});

@@ -60,6 +60,8 @@ test('config: durations are written as for etcd, or in plain seconds', (t) => {
   t.is(interval('1ms'), 100);
   t.is(read(['--drain-timeout', '500ms']).drainTimeoutMs, 500);
   t.is(read([]).drainTimeoutMs, 10_000);
+  t.is(read([]).shutdownDelayMs, 0);
+  t.is(read(['--shutdown-delay-duration', '15s']).shutdownDelayMs, 15_000);
   t.regex(flagHelp(), /--watch-progress-notify-interval DURATION .*\(default 10m\)/);
 });
 
@@ -150,7 +152,9 @@ test('config: all mistakes are named at once, twins by their own name', (t) => {
 
 test('config: help names every flag once', (t) => {
   const help = flagHelp();
-  t.is(help.match(/^ {2}--/gmu)?.length, 17);
+  const names = [...help.matchAll(/^ {2}(--\S+)/gmu)].map(([, name]) => name);
+  t.is(new Set(names).size, names.length);
+  t.true(names.includes('--shutdown-delay-duration'));
   t.regex(help, /--listen-client-urls URL,… .*default http:\/\/127\.0\.0\.1:2379/);
 });
 

@@ -28,6 +28,7 @@ export interface Config {
   /** Processes that serve the client addresses together. */
   readonly workers: number;
   readonly progressNotifyIntervalMs: number;
+  readonly shutdownDelayMs: number;
   readonly drainTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -134,6 +135,13 @@ const flags = [
     placeholder: 'DURATION',
     default: '10m',
     help: 'silence after which a watch that wants it is told the revision; less than 100ms counts as 100ms, 0 as the default',
+  },
+  {
+    name: 'shutdown-delay-duration',
+    value: 'text',
+    placeholder: 'DURATION',
+    default: '0s',
+    help: 'how long a stop only shows in /readyz, /health and grpc.health, for load balancers, before clients are sent away',
   },
   {
     name: 'drain-timeout',
@@ -365,6 +373,7 @@ export function readConfig(
     ...(tls === undefined ? {} : { tls }),
     workers: reader.wholeNumber('workers', { min: 1, max: workersMax }),
     progressNotifyIntervalMs: readProgressNotifyInterval(reader),
+    shutdownDelayMs: reader.duration('shutdown-delay-duration', { zero: 0 }),
     drainTimeoutMs: reader.duration('drain-timeout'),
     logLevel: reader.oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error'], 'info'),
     logFormat: reader.oneOf<LogFormat>(

@@ -15,10 +15,12 @@ import { TlsFileError } from '../server/tls-files.ts';
 import { checkFolder, openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
+import { LogSwitch } from './log-switch.ts';
 import { ownAddressProblems } from './own-address.ts';
 import {
   leaveSupervisor,
   saysServing,
+  shareLevel,
   superviseWorkers,
   workerNumber,
   workerStop,
@@ -74,6 +76,7 @@ interface Role {
   /** From 1; undefined: it is the only one. */
   readonly worker: number | undefined;
   readonly logger: Logger;
+  readonly log: LogSwitch;
   readonly onBroken: (error: unknown) => void;
 }
 
@@ -95,7 +98,7 @@ interface Gateway {
 async function start(
   config: Config,
   topology: Topology,
-  { worker, logger, onBroken }: Role,
+  { worker, logger, log, onBroken }: Role,
 ): Promise<Gateway> {
   await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
@@ -112,6 +115,7 @@ async function start(
       version,
       logger,
       clock: systemClock,
+      log,
       onBroken,
     });
     return { server, router, stores };
@@ -197,23 +201,34 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
   }
   const { config, topology } = await prepare(args, io);
   const worker = workerNumber(io.env);
-  const ownLogger = createLogger({ level: config.logLevel, format: config.logFormat });
+  const logging = { level: config.logLevel, format: config.logFormat };
+  const ownLogger = createLogger(logging);
+  const log = new LogSwitch(logging);
   const logger = worker === undefined ? ownLogger : ownLogger.child({ worker });
   const onBroken = endOnBroken(logger);
+  const role: Role = { worker, logger, log, onBroken };
   if (worker !== undefined) {
+    // The supervisor gets it too, and tells all.
+    process.on('SIGUSR2', () => undefined);
+    shareLevel(log);
     try {
-      return await runGateway({ config, topology }, { worker, logger, onBroken }, io);
+      return await runGateway({ config, topology }, role, io);
     } finally {
       leaveSupervisor();
     }
   }
+  process.on('SIGUSR2', () => {
+    log.toggle();
+    logger.warn('log level changed', { level: log.level, signal: 'SIGUSR2' });
+  });
   for (const warning of topology.warnings) logger.warn('topology may not mean what it says', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')
     logger.warn('topology has no default, embedded SQLite is used', { store: topology.default.displayUrl });
-  if (config.workers === 1) return runGateway({ config, topology }, { worker, logger, onBroken }, io);
+  if (config.workers === 1) return runGateway({ config, topology }, role, io);
   return superviseWorkers({
     workers: config.workers,
     logger,
+    log,
     signaled: stopSignal(logger),
     onServing: (serving) => {
       announce(serving, topology, io);

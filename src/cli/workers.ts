@@ -2,14 +2,15 @@
 // connections to its workers in turn (node:cluster), each of them a gateway with stores of its own; it starts again what
 // ends by itself, and stops all of them in order. Used by serve.ts, on both sides.
 //
-// A worker is begun, says once that it is serving, and is told to stop. At the start one that ends without having served has met
+// A worker is begun, says once that it is serving, and is told to stop; meanwhile either side may say how much is to be logged. At the start one that ends without having served has met
 // what would end the next one too: then all end, with its exit code. One that has served is followed by another once all have.
 
 import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createBackoff, type Backoff } from '../lib/backoff.ts';
-import type { Logger } from '../lib/log.ts';
+import type { Logger, LogLevel } from '../lib/log.ts';
 import { exitCode, type ExitCode } from './io.ts';
+import type { LogSwitch } from './log-switch.ts';
 
 const numberVariable = 'SWITCHYARD_WORKER_NUMBER';
 const restartMsMin = 200;
@@ -21,6 +22,11 @@ const steadyMs = 60_000;
 export interface Serving {
   readonly clientUrls: readonly string[];
   readonly metricsUrls: readonly string[];
+}
+
+/** Either side to the other. */
+interface LevelMessage {
+  readonly logLevel: LogLevel;
 }
 
 /** How a worker ended. */
@@ -50,16 +56,27 @@ export function leaveSupervisor(): void {
  */
 export function workerStop(): Promise<string> {
   return new Promise((resolve) => {
-    process.on('message', (signal: unknown) => resolve(String(signal)));
+    process.on('message', (message: string | LevelMessage) => {
+      if (typeof message === 'string') resolve(message);
+    });
     process.on('SIGTERM', () => resolve('SIGTERM'));
     // Of a terminal; the supervisor gets it too and says so.
     process.on('SIGINT', () => undefined);
   });
 }
 
+/** To be called in a worker: its log is as all others are. */
+export function shareLevel(log: LogSwitch): void {
+  log.onChange((logLevel) => process.send?.({ logLevel } satisfies LevelMessage));
+  process.on('message', (message: string | LevelMessage) => {
+    if (typeof message === 'object') log.follow(message.logLevel);
+  });
+}
+
 export interface SuperviseOptions {
   readonly workers: number;
   readonly logger: Logger;
+  readonly log: LogSwitch;
   /** The signal that ends it all. */
   readonly signaled: Promise<NodeJS.Signals>;
   /** Called when every worker serves, with what the first one said and all addresses for metrics. */
@@ -68,9 +85,12 @@ export interface SuperviseOptions {
 
 /** Runs the workers until the signal. */
 export async function superviseWorkers(options: SuperviseOptions): Promise<ExitCode> {
-  const { logger, signaled } = options;
+  const { logger, log, signaled } = options;
   cluster.schedulingPolicy = cluster.SCHED_RR;
-  const seats = Array.from({ length: options.workers }, (_, index) => new Seat(index + 1, logger));
+  const seats = Array.from({ length: options.workers }, (_, index) => new Seat(index + 1, logger, log));
+  log.onChange(() => {
+    for (const seat of seats) seat.tellLevel();
+  });
   const started = await Promise.race([startAll(seats), signaled]);
   if (typeof started === 'object' && 'failed' in started) {
     await stopAll(seats, 'SIGTERM');
@@ -112,6 +132,7 @@ async function stopAll(seats: readonly Seat[], signal: string): Promise<readonly
 class Seat {
   readonly #number: number;
   readonly #logger: Logger;
+  readonly #log: LogSwitch;
   readonly #backoff: Backoff = createBackoff({ firstMs: restartMsMin, maxMs: restartMsMax });
   readonly #stopping = new AbortController();
   #worker: Worker | undefined;
@@ -119,9 +140,10 @@ class Seat {
   #servingSince = Number.POSITIVE_INFINITY;
   #stopSignal: string | undefined;
 
-  constructor(number: number, logger: Logger) {
+  constructor(number: number, logger: Logger, log: LogSwitch) {
     this.#number = number;
     this.#logger = logger;
+    this.#log = log;
   }
 
   /** Begins a worker; resolves when it serves or has ended. */
@@ -152,14 +174,22 @@ class Seat {
       else this.#logger.warn('worker cannot be told', { worker: this.#number, error });
     });
     const serving = new Promise<Serving>((resolve) => {
-      worker.once('message', (message: Serving) => {
+      worker.on('message', (message: Serving | LevelMessage) => {
+        if ('logLevel' in message) return this.#log.change(message.logLevel);
+        // It has begun with the level of the flags.
+        this.tellLevel();
         this.#servingSince = performance.now();
         // It may not have listened when it was told.
         if (this.#stopSignal !== undefined) this.#tell(worker, this.#stopSignal);
-        resolve(message);
+        return resolve(message);
       });
     });
     return Promise.race([serving, ended]);
+  }
+
+  /** The worker is to log as much as this process. */
+  tellLevel(): void {
+    if (this.#worker !== undefined) this.#tell(this.#worker, { logLevel: this.#log.level });
   }
 
   /** From now on a worker that ends is followed by another. */
@@ -190,8 +220,8 @@ class Seat {
     return this.#ended;
   }
 
-  #tell(worker: Worker, signal: string): void {
+  #tell(worker: Worker, message: string | LevelMessage): void {
     // One that ends by itself meanwhile cannot be told any more, and need not be.
-    if (worker.isConnected()) worker.send(signal, () => undefined);
+    if (worker.isConnected()) worker.send(message, () => undefined);
   }
 }

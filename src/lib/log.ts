@@ -1,7 +1,9 @@
 // Structured logging on stderr. The message is a constant sentence; what varies goes into the fields.
 // Values and credentials are never logged, keys at debug only.
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+/** From the most to the least that is written. */
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof logLevels)[number];
 export type LogFormat = 'json' | 'text';
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -11,11 +13,14 @@ export interface Logger {
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
   error(message: string, fields?: LogFields): void;
+  /** Whether lines of that level are written now: what only they need may be costly. */
+  writes(level: LogLevel): boolean;
   /** A logger whose lines also carry `fields`. */
   child(fields: LogFields): Logger;
 }
 
 export interface LoggerOptions {
+  /** Looked at for each line: whoever holds the options may change it. */
   readonly level: LogLevel;
   readonly format: LogFormat;
   /** Receives one line with its newline; default: stderr. */
@@ -23,6 +28,10 @@ export interface LoggerOptions {
 }
 
 const severity: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
+
+export function isLogLevel(text: string): text is LogLevel {
+  return Object.hasOwn(severity, text);
+}
 
 const causesMax = 8;
 
@@ -50,8 +59,9 @@ function plain(value: unknown): unknown {
 /** A logger that writes one line per call. */
 export function createLogger(options: LoggerOptions, bound: LogFields = {}): Logger {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  const writes = (level: LogLevel) => severity[level] >= severity[options.level];
   const emit = (level: LogLevel, message: string, fields: LogFields = {}) => {
-    if (severity[level] < severity[options.level]) return;
+    if (!writes(level)) return;
     const time = new Date().toISOString();
     const all = Object.entries({ ...bound, ...fields }).map(([name, value]) => [name, plain(value)] as const);
     if (options.format === 'json') {
@@ -70,6 +80,7 @@ export function createLogger(options: LoggerOptions, bound: LogFields = {}): Log
     info: (message, fields) => emit('info', message, fields),
     warn: (message, fields) => emit('warn', message, fields),
     error: (message, fields) => emit('error', message, fields),
+    writes,
     child: (fields) => createLogger(options, { ...bound, ...fields }),
   };
 }

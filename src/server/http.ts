@@ -1,27 +1,34 @@
-// The HTTP/1 side: /livez, /readyz, /health, /version and /metrics, on the metrics port and on the client port, where kubeadm
-// and probes written for etcd look for them. Paths and the JSON of /health and /version are etcd's.
+// The HTTP/1 side: /livez, /readyz, /health, /version (health-pages.ts) and /metrics, on the metrics port and on the client port, where
+// kubeadm and probes written for etcd look for them; on the metrics port the log's level too, for whoever is on this machine.
 
-import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
-import { listenText, type ListenUrl } from '../lib/listen-url.ts';
-import type { Logger } from '../lib/log.ts';
-import type { Router } from '../router/router.ts';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
+import { isLogLevel, logLevels, type Logger, type LogLevel } from '../lib/log.ts';
 import { metricHead, type RpcMetrics } from './metrics.ts';
-import type { Readiness, StoreHealth } from './readiness.ts';
-import { emulatedEtcdVersion } from '../etcd/version.ts';
+import { health, livez, readyz, version, type HealthOptions, type Page } from './health-pages.ts';
 
-export interface HttpOptions {
-  readonly readiness: Readiness;
+/** What the log writes, for those who change it. */
+export interface LogControl {
+  readonly level: LogLevel;
+  /** Also for the other processes of the same server. */
+  change(level: LogLevel): void;
+}
+
+export interface HttpOptions extends HealthOptions {
   readonly metrics: RpcMetrics;
-  readonly router: Router;
   /** How many connections clients have. */
   readonly connections: () => number;
   readonly logger: Logger;
-  /** switchyard's own version. */
-  readonly version: string;
   /** Which of several processes this is, from 1; undefined: the only one. */
   readonly worker?: number;
-  /** True from the moment the server drains. */
-  readonly draining: () => boolean;
+  /** Undefined: the level of the log stays as it is. */
+  readonly log?: LogControl | undefined;
 }
 
 interface Answer {
@@ -36,38 +43,6 @@ const json = (code: number, value: unknown): Answer => ({
   type: 'application/json',
   body: `${JSON.stringify(value)}\n`,
 });
-
-function checkLine({ store, failure }: StoreHealth): string {
-  const about = `store ${store.name} (${store.engine})`;
-  return failure === undefined ? `[+]${about} ok` : `[-]${about} failed: ${failure}`;
-}
-
-async function readyz({ readiness, router, draining }: HttpOptions): Promise<Answer> {
-  const found = await readiness.check();
-  const unserved = router.unserved();
-  const failing = draining() || unserved.length > 0 || found.some((health) => health.failure !== undefined);
-  const lines = found.map(checkLine);
-  for (const { root, store } of unserved)
-    lines.push(`[-]type ${root} failed: its store ${store} is not in the topology`);
-  if (draining()) lines.push('[-]switchyard failed: stopping');
-  lines.push(failing ? 'readyz check failed' : 'ok');
-  return text(failing ? 503 : 200, `${lines.join('\n')}\n`);
-}
-
-/** etcd's /health: whether the default store serves. The other stores are /readyz's. */
-async function health({ readiness, draining }: HttpOptions): Promise<Answer> {
-  const [first] = await readiness.check();
-  const reason = draining() ? 'stopping' : (first?.failure ?? '');
-  const serving = reason === '';
-  return json(serving ? 200 : 503, { health: String(serving), reason });
-}
-
-async function version({ readiness, version: own }: HttpOptions): Promise<Answer> {
-  const [first] = await readiness.check();
-  const etcdserver = first?.status?.version ?? emulatedEtcdVersion;
-  const etcdcluster = etcdserver.replace(/^(\d+\.\d+)\..*$/u, '$1.0');
-  return json(200, { etcdserver, etcdcluster, storage: etcdcluster, switchyard: own });
-}
 
 /** A value between the quotes of a label. */
 function label(value: string): string {
@@ -113,16 +88,32 @@ function metrics(options: HttpOptions): Answer {
   return text(200, `${rpc.render()}${lines.join('\n')}\n`);
 }
 
-async function answer(path: string, options: HttpOptions): Promise<Answer> {
-  switch (path) {
-    case '/livez':
-      return text(200, 'ok\n');
-    case '/readyz':
-      return readyz(options);
+const levelPath = '/debug/flags/log-level';
+/** More than any level has. */
+const levelBytesMax = 100;
+
+function asAnswer({ code, body }: Page): Answer {
+  return typeof body === 'string' ? text(code, body) : json(code, body);
+}
+
+/** A part of a path; one that is not well encoded is nothing that there is. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+async function answer({ pathname, searchParams }: URL, options: HttpOptions): Promise<Answer> {
+  const [, page, rest = ''] = /^\/(livez|readyz)(?:\/(.*))?$/u.exec(pathname) ?? [];
+  if (page === 'livez') return asAnswer(livez(rest, searchParams));
+  if (page === 'readyz') return asAnswer(await readyz(decoded(rest), searchParams, options));
+  switch (pathname) {
     case '/health':
-      return health(options);
+      return asAnswer(await health(options));
     case '/version':
-      return version(options);
+      return asAnswer(await version(options));
     case '/metrics':
       return metrics(options);
     default:
@@ -135,18 +126,42 @@ function send(response: ServerResponse, { code, type, body }: Answer): void {
   response.end(response.req.method === 'HEAD' ? undefined : body);
 }
 
-/** Answers GET and HEAD requests. */
-export function createHttpHandler(options: HttpOptions): RequestListener {
+/** Reads, or with PUT sets, how much is logged. As `/debug/flags/v` of Kubernetes, with the flag's own name and values. */
+async function levelAnswer(request: IncomingMessage, { log, logger }: HttpOptions): Promise<Answer> {
+  if (log === undefined) return text(404, 'Expected a log whose level can be changed\n');
+  // On a socket of IPv6 an address of IPv4 is written in its way.
+  const client = request.socket.remoteAddress?.replace(/^::ffff:/u, '') ?? '';
+  if (!isLoopback(client)) return text(403, `Expected a client on this machine, got ${client}\n`);
+  if (request.method === 'GET') return text(200, `${log.level}\n`);
+  if (request.method !== 'PUT') return text(405, 'Expected GET or PUT\n');
+  let body = '';
+  for await (const chunk of request.setEncoding('utf8')) {
+    body += String(chunk);
+    if (body.length > levelBytesMax) break;
+  }
+  const level = body.trim();
+  if (!isLogLevel(level)) return text(400, `Expected ${logLevels.join(', ')} as the body\n`);
+  const before = log.level;
+  log.change(level);
+  logger.warn('log level changed', { level, before });
+  return text(200, `successfully set log-level to ${level}\n`);
+}
+
+/** The handler of a port. On `metrics` there is the log's level, too. Else GET and HEAD requests are answered. */
+export function createHttpHandler(options: HttpOptions, port: 'client' | 'metrics'): RequestListener {
+  const answerTo = async (request: IncomingMessage): Promise<Answer> => {
+    const url = URL.parse(request.url ?? '/', 'http://localhost');
+    if (url === null) return text(400, 'Expected a path\n');
+    if (port === 'metrics' && url.pathname === levelPath && request.method !== 'HEAD')
+      return await levelAnswer(request, options);
+    if (request.method !== 'GET' && request.method !== 'HEAD') return text(405, 'Expected GET or HEAD\n');
+    return await answer(url, options);
+  };
   return (request, response) => {
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      send(response, text(405, 'Expected GET or HEAD\n'));
-      return;
-    }
-    const path = (request.url ?? '/').split('?', 1)[0]!;
-    answer(path, options).then(
+    answerTo(request).then(
       (found) => send(response, found),
       (error: unknown) => {
-        options.logger.error('HTTP request failed', { path, error });
+        options.logger.error('HTTP request failed', { path: request.url, error });
         send(response, text(500, 'internal error\n'));
       },
     );

@@ -120,7 +120,14 @@ test('lease: a store that is away costs one line in the log, and one when it is 
     if (message.includes('lease calls'))
       lines.push(`${message}: ${String(fields?.['missed'] ?? fields?.['error'])}`);
   };
-  const logger: Logger = { debug: write, info: write, warn: write, error: write, child: () => logger };
+  const logger: Logger = {
+    debug: write,
+    info: write,
+    warn: write,
+    error: write,
+    writes: () => true,
+    child: () => logger,
+  };
   const gateway = await TestGateway.start(memoryRouter(first, { a: away }), { logger });
   t.teardown(() => gateway.close());
   for (const id of [1n, 2n]) first.leases.set(id, 60);

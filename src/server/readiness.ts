@@ -17,6 +17,8 @@ export interface StoreHealth {
   readonly status?: StoreStatus;
   /** Why it does not answer; undefined: it does. No credentials. */
   readonly failure?: string;
+  /** The etcd version that it told last; undefined: it has not answered since the start. */
+  readonly latestVersion?: string;
 }
 
 export interface Readiness {
@@ -24,6 +26,8 @@ export interface Readiness {
   check(): Promise<readonly StoreHealth[]>;
   /** What the last round found; empty before the first. */
   latest(): readonly StoreHealth[];
+  /** Calls `listener` when a store answers that did not, or does not any more; answers the function that ends the calls. */
+  onNews(listener: () => void): () => void;
   close(): void;
 }
 
@@ -64,22 +68,36 @@ export function createReadiness(options: {
   let latestAt = Number.NEGATIVE_INFINITY;
   let running: Promise<readonly StoreHealth[]> | undefined;
   const said = new Map<Store, string>();
+  const versions = new Map<Store, string>();
+  const listeners = new Set<() => void>();
   const closed = new AbortController();
 
-  const say = ({ store, failure }: StoreHealth) => {
+  const say = ({ store, failure }: StoreHealth): boolean => {
     const before = said.get(store) ?? '';
     const now = failure ?? '';
-    if (before === now) return;
+    if (before === now) return false;
     said.set(store, now);
     if (failure === undefined) logger.info('store is reachable again', { store: store.name });
     else logger.warn('store does not answer', { store: store.name, reason: failure });
+    return (before === '') !== (now === '');
+  };
+  /** What was found, with what is known from before. */
+  const remember = ({ store, status, failure }: StoreHealth): StoreHealth => {
+    if (status !== undefined) {
+      versions.set(store, status.version);
+      return { store, status, latestVersion: status.version };
+    }
+    const latestVersion = versions.get(store);
+    if (latestVersion !== undefined) return { store, failure: failure!, latestVersion };
+    return { store, failure: `not reached since the start: ${failure}` };
   };
   const round = async () => {
-    const found = await Promise.all(options.stores().map(probe));
-    // Stores that are being closed do not answer; that is no news.
-    if (!closed.signal.aborted) for (const health of found) say(health);
+    const found = (await Promise.all(options.stores().map(probe))).map(remember);
     latest = found;
     latestAt = clock.now();
+    // Stores that are being closed do not answer; that is no news.
+    const news = closed.signal.aborted ? [] : found.filter(say);
+    if (news.length > 0) for (const listener of listeners) listener();
     return found;
   };
   const check = () => {
@@ -94,5 +112,9 @@ export function createReadiness(options: {
     }
   };
   watch().catch((error: unknown) => logger.error('stores are no longer looked after', { error }));
-  return { check, latest: () => latest, close: () => closed.abort() };
+  const onNews = (listener: () => void) => {
+    listeners.add(listener);
+    return () => void listeners.delete(listener);
+  };
+  return { check, latest: () => latest, onNews, close: () => closed.abort() };
 }

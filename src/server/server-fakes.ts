@@ -325,6 +325,7 @@ export class TestGateway {
       listenMetricsUrls: [anyPort],
       advertiseClientUrls: [],
       progressNotifyIntervalMs: 600_000,
+      shutdownDelayMs: 0,
       drainTimeoutMs: 2_000,
       version: '0.0.0',
       logger: silentLogger,

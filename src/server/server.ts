@@ -18,9 +18,10 @@ import { ClientLoads } from './client-load.ts';
 import { createClusterService } from './cluster.ts';
 import { FailureLog } from './failure-log.ts';
 import { createHealthService } from './health.ts';
-import { createHttpHandler, listenHttp, type HttpListener } from './http.ts';
+import { createHttpHandler, listenHttp, type HttpListener, type LogControl } from './http.ts';
 import { createKvService } from './kv.ts';
 import { createLeaseService } from './lease.ts';
+import { LifeCycle } from './life-cycle.ts';
 import { listen, type Listener } from './listener.ts';
 import { createMaintenanceService } from './maintenance.ts';
 import { RpcMetrics } from './metrics.ts';
@@ -54,6 +55,8 @@ export interface ServerOptions {
   readonly advertiseClientUrls: readonly string[];
   readonly tls?: TlsPaths;
   readonly progressNotifyIntervalMs: number;
+  /** How long the server goes on when it is to stop, and only says so, for whoever sends it clients; 0: not at all. */
+  readonly shutdownDelayMs: number;
   /** How long running calls may take to finish when the server stops. */
   readonly drainTimeoutMs: number;
   /** switchyard's own version. */
@@ -62,6 +65,8 @@ export interface ServerOptions {
   readonly worker?: number;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Undefined: the level of the log stays as it is. */
+  readonly log?: LogControl | undefined;
   /** A broken invariant was met in a call: serving on could serve wrong history. */
   readonly onBroken: (error: Error) => void;
 }
@@ -71,7 +76,7 @@ export interface RunningServer {
   readonly clientUrls: readonly string[];
   readonly metricsUrls: readonly string[];
   /**
-   * Stops: no new connections, streams end with Unavailable, running calls finish within `drainTimeoutMs`, then every
+   * Stops: says so for `shutdownDelayMs`, then takes no new connections, streams end with Unavailable, running calls finish within `drainTimeoutMs`, then every
    * connection is closed. Several calls share one drain. The stores stay open.
    */
   drain(): Promise<void>;
@@ -102,6 +107,7 @@ interface Parts {
   readonly readiness: Readiness;
   readonly metrics: RpcMetrics;
   readonly adapters: CallAdapters;
+  readonly lifeCycle: LifeCycle;
   /** Aborted when the server drains. */
   readonly shutdown: AbortController;
   readonly identity: Identity;
@@ -111,7 +117,7 @@ interface Parts {
 /** What serves each method, by its path. */
 function methodsOf(options: ServerOptions, parts: Parts): ReadonlyMap<string, Serve> {
   const { router, logger, progressNotifyIntervalMs } = options;
-  const { readiness, adapters, identity } = parts;
+  const { readiness, adapters, identity, lifeCycle } = parts;
   const serviceOptions: ServiceOptions = { router, identity, logger, progressNotifyIntervalMs };
   const services: Record<keyof typeof serviceNames, Service> = {
     KV: createKvService(serviceOptions),
@@ -121,7 +127,7 @@ function methodsOf(options: ServerOptions, parts: Parts): ReadonlyMap<string, Se
     Maintenance: createMaintenanceService(serviceOptions, readiness),
     Auth: createAuthService(serviceOptions),
     ...createRecipeServices(serviceOptions),
-    Health: createHealthService(readiness, options.clock),
+    Health: createHealthService({ readiness, lifeCycle, clock: options.clock }),
   };
   const methods = new Map<string, Serve>();
   for (const [name, { unary, bidi, serverStream }] of Object.entries(services)) {
@@ -201,10 +207,9 @@ interface Bound {
 
 /** Every address, or none: what was bound is released when one cannot be. */
 async function bindAll(options: ServerOptions, parts: Parts, connections: Connections): Promise<Bound> {
-  const { router, logger, version, worker } = options;
-  const { readiness, metrics, shutdown, tls } = parts;
-  const draining = () => shutdown.signal.aborted;
-  const handleHttp = createHttpHandler({
+  const { router, logger, version, worker, log } = options;
+  const { readiness, metrics, lifeCycle, tls } = parts;
+  const pages = {
     readiness,
     metrics,
     router,
@@ -212,16 +217,21 @@ async function bindAll(options: ServerOptions, parts: Parts, connections: Connec
     logger,
     version,
     ...(worker === undefined ? {} : { worker }),
-    draining,
-  });
+    lifeCycle,
+    log,
+  };
+  const handleHttp = createHttpHandler(pages, 'client');
+  const handleMetrics = createHttpHandler(pages, 'metrics');
   const injectHttp2 = (socket: Socket) => connections.add(socket);
   const bound = { clients: [] as Listener[], metrics: [] as HttpListener[] };
   try {
+    // The first to be there: who looks after a start sees it.
+    for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleMetrics));
     for (const url of options.listenClientUrls) {
       const secure = url.scheme === 'https' && tls !== undefined ? { tls } : {};
       bound.clients.push(await listen({ url, ...secure, injectHttp2, handleHttp, logger }));
     }
-    for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleHttp));
+    lifeCycle.enter('serving');
     return bound;
   } catch (error) {
     // Nobody is connected yet.
@@ -238,7 +248,11 @@ async function drain(
   connections: Connections,
   bound: Bound,
 ): Promise<void> {
-  const { adapters, shutdown } = parts;
+  const { adapters, shutdown, lifeCycle } = parts;
+  lifeCycle.enter('stopping');
+  // Those who watch the health of the server hear of it before their streams end.
+  await new Promise(setImmediate);
+  if (options.shutdownDelayMs > 0) await options.clock.sleep(options.shutdownDelayMs);
   const closed = Promise.all(bound.clients.map((listener) => listener.stopAccepting()));
   const streams = adapters.streamsOpen;
   shutdown.abort();
@@ -258,6 +272,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const tls = options.tls === undefined ? undefined : new TlsMaterial(options.tls, logger);
   const readiness = createReadiness({ stores: () => router.stores(), clock, logger });
   const shutdown = new AbortController();
+  const lifeCycle = new LifeCycle();
   const clientUrls = [...options.advertiseClientUrls];
   const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
   const metrics = new RpcMetrics();
@@ -268,7 +283,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     shutdown: shutdown.signal,
     onBroken: options.onBroken,
   });
-  const parts: Parts = { readiness, metrics, adapters, shutdown, identity, tls };
+  const parts: Parts = { readiness, metrics, adapters, lifeCycle, shutdown, identity, tls };
   const connections = new Connections(methodsOf(options, parts), { metrics, logger });
   const release = () => {
     connections.destroy();
