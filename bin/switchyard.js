@@ -11,11 +11,12 @@ const main = ['../src/main.ts', '../dist/main.js']
 
 if (Number(major) < 24) {
   process.stderr.write(
-    `Expected Node 24 or later, got ${process.versions.node}: in a checkout, npx switchyard and npm start bring their own\n`,
+    `switchyard: Expected Node 24 or later, got ${process.versions.node} (${process.execPath}). ` +
+      'Install it from https://nodejs.org, or let npm bring it to this folder: npm install node@24, then npx switchyard\n',
   );
   process.exitCode = 1;
 } else if (main === undefined) {
-  process.stderr.write('Expected src/main.ts or dist/main.js beside bin/, got neither\n');
+  process.stderr.write('switchyard: Expected src/main.ts or dist/main.js beside bin/, got neither\n');
   process.exitCode = 1;
 } else {
   await import(main.href);
