@@ -6,6 +6,7 @@ import { SqlFault, type Dialect, type Driver } from '../src/dialect/dialect.ts';
 import { mysql } from '../src/dialect/mysql.ts';
 import type { Store } from '../src/store/store.ts';
 import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { firstFormatOf } from './formats/first-format.ts';
 import { guardOf } from './guarantees/guard.ts';
 import { galeraCluster, waitFor, type GaleraCluster } from './servers/index.ts';
 import { openTestStore, pool, soon } from './stores.ts';
@@ -49,6 +50,34 @@ test.serial('tables that gateways create at once through different nodes are one
   t.is(new Set(headers.map(({ header }) => header.clusterId)).size, 1);
   for (const store of stores) await store[Symbol.asyncDispose]();
 });
+
+test.serial(
+  'tables of the first format that gateways migrate through different nodes are one store',
+  async (t) => {
+    const urls = await places('migrated');
+    if (urls === undefined) return void t.pass();
+    const drivers = urls.map((url) => mysql.open({ url, pool }));
+    const run = (text: string) => drivers[0]!.query({ name: 'test', text }, []);
+    await mysql.createDatabase({ url: urls[0]!, pool });
+    for (const text of firstFormatOf('mysql')) await run(text);
+    const stores = await Promise.all(urls.map((url) => storeAt(url)));
+    const reads = await Promise.all(
+      stores.map((store) => store.range(rangeRequest('/', { rangeEnd: '0' }), soon())),
+    );
+    t.deepEqual(
+      reads.map(({ count }) => count),
+      stores.map(() => 4),
+    );
+    const { rows } = await run('SELECT format FROM switchyard_migration ORDER BY format');
+    t.deepEqual(
+      rows.map((row) => row['format']),
+      [2n, 3n],
+    );
+    t.is((await run('SELECT name FROM switchyard_objects')).rows.length, 4);
+    for (const store of stores) await store[Symbol.asyncDispose]();
+    for (const driver of drivers) await driver.close();
+  },
+);
 
 test.serial('a write acknowledged through one node is seen through all others at once', async (t) => {
   t.timeout(60_000);

@@ -28,7 +28,7 @@ interface Gateway {
 /** Opens its own stores, as each gateway does. */
 function openGateway(text: string): Gateway {
   const topology = parseTopology(text, { path: 'topology.yml', env: {} });
-  const options = { memberId: 7n, logger: silentLogger, clock: systemClock };
+  const options = { memberId: 7n, logger: silentLogger, clock: systemClock, keyPrefix: '/registry' };
   const backends = [topology.default, ...topology.backends];
   const stores = new Map(backends.map((backend) => [backend.name, openStore(backend, options)]));
   const logs: string[] = [];

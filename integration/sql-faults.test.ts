@@ -26,7 +26,7 @@ for (const engine of engines) {
     const second = dialect.open(options);
     try {
       await t.throwsAsync(ensureSchema(first, failing));
-      const { clusterId } = await ensureSchema(second, dialect, AbortSignal.timeout(15_000));
+      const { clusterId } = await ensureSchema(second, dialect, { signal: AbortSignal.timeout(15_000) });
       t.is((await ensureSchema(first, dialect)).clusterId, clusterId);
     } finally {
       await Promise.all([first.close(), second.close()]);

@@ -109,7 +109,7 @@ async function ask(topology: Topology, root: string, keyPrefix: string): Promise
   // Opening an SQLite file would create it.
   if (backend.engine === 'sqlite' && !existsSync(decodeURIComponent(backend.url.slice('sqlite://'.length))))
     return `${backend.displayUrl} does not exist yet`;
-  const store = openStore(backend, { memberId: 1n, logger: silentLogger, clock: systemClock });
+  const store = openStore(backend, { memberId: 1n, logger: silentLogger, clock: systemClock, keyPrefix });
   const never = new AbortController();
   const bounded = linkedAbort(never.signal);
   const timer = setTimeout(() => bounded.abort(), askTimeoutMs);

@@ -12,7 +12,7 @@ import { createRouter, type Router } from '../router/router.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { memberIdOf, startServer, type RunningServer } from '../server/server.ts';
 import { TlsFileError } from '../server/tls-files.ts';
-import { checkFolder, openStore } from '../store/open.ts';
+import { checkFolder, openStore, type OpenOptions } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { LogSwitch } from './log-switch.ts';
@@ -45,8 +45,9 @@ interface Stores {
   close(): Promise<void>;
 }
 
-function openStores(topology: Topology, memberId: bigint, logger: Logger): Stores {
-  const options = { memberId, logger, clock: systemClock };
+function openStores(topology: Topology, own: Pick<OpenOptions, 'memberId' | 'keyPrefix' | 'logger'>): Stores {
+  const { logger } = own;
+  const options = { ...own, clock: systemClock };
   const defaultStore = openStore(topology.default, options);
   const byName = new Map([[topology.default.name, defaultStore]]);
   /** Leases are granted by the default store; the others take them over at the first key. */
@@ -102,8 +103,8 @@ async function start(
 ): Promise<Gateway> {
   await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
-  const stores = openStores(topology, memberId, logger);
   const { keyPrefix } = config;
+  const stores = openStores(topology, { memberId, keyPrefix, logger });
   const router = createRouter({ topology, stores: stores.byName, keyPrefix, logger, clock: systemClock });
   try {
     const server = await startServer({

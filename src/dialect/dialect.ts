@@ -98,6 +98,8 @@ export interface DialectSql {
     readonly value: string;
     readonly int64: string;
     readonly flag: string;
+    /** Up to 255 characters. */
+    readonly text: string;
   };
   /** Appended to CREATE TABLE (engine and character-set clauses), or empty. */
   readonly tableOptions: string;
@@ -117,6 +119,12 @@ export interface DialectSql {
   insertIgnore(table: string, columns: readonly string[], rows: string): string;
   /** Run first in the transaction that creates the tables, to keep others out of it until it ends; may be empty. */
   readonly lockSchema: readonly string[];
+  /**
+   * What creates the views `switchyard_objects` and `switchyard_history` for people, in order; each may be run again. Their columns
+   * are the same on all engines, and no value makes them fail. `keyPrefix`: what the keys of Kubernetes begin with, without a slash at
+   * its end.
+   */
+  views(keyPrefix: string): readonly string[];
   /** A query that gives one row (`size`, `used`): bytes of the whole database, and in use. */
   readonly size: string;
   /** An expression that wakes other processes' feeds when the transaction commits; undefined without `can.notify`. */

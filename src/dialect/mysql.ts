@@ -26,6 +26,7 @@ import { classifyMysql } from './mysql-faults.ts';
 import { withFirst } from './hosts.ts';
 import { hostNames, mysqlHosts, settle, type ServerFacts } from './mysql-hosts.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
+import { mysqlViews } from './mysql-views.ts';
 import { scriptText } from './script-text.ts';
 
 // The package loads some of its exports when they are first used; only its default export has them all.
@@ -36,7 +37,13 @@ const { createConnection, TypedParameter } = driverPackage;
 const tableOptions = 'ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4';
 
 const sql: DialectSql = {
-  types: { key: 'varbinary(2048)', value: 'longblob', int64: 'bigint', flag: 'tinyint' },
+  types: {
+    key: 'varbinary(2048)',
+    value: 'longblob',
+    int64: 'bigint',
+    flag: 'tinyint',
+    text: 'varchar(255)',
+  },
   tableOptions,
   smallRowsOptions: tableOptions,
   nowMs: 'CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)',
@@ -54,6 +61,7 @@ const sql: DialectSql = {
   },
   // IF NOT EXISTS is safe against another process here, and a lock by name would stay with its connection after a failure.
   lockSchema: [],
+  views: mysqlViews,
   size: `SELECT CAST(COALESCE(SUM(data_length + index_length + data_free), 0) AS SIGNED) AS size,
     CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED) AS used
     FROM information_schema.tables WHERE table_schema = DATABASE()`,

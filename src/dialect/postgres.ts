@@ -31,6 +31,7 @@ import { channel, listen } from './postgres-listen.ts';
 import { queryRows } from './postgres-rows.ts';
 import { Texts } from './postgres-texts.ts';
 import { parsePostgresUrl } from './postgres-url.ts';
+import { postgresViews } from './postgres-views.ts';
 import { scriptText } from './script-text.ts';
 
 // SQL
@@ -39,13 +40,14 @@ import { scriptText } from './script-text.ts';
 const schemaLockKey = 8_315_178_139_273_720_164n;
 
 const sql: DialectSql = {
-  types: { key: 'bytea', value: 'bytea', int64: 'bigint', flag: 'smallint' },
+  types: { key: 'bytea', value: 'bytea', int64: 'bigint', flag: 'smallint', text: 'text' },
   tableOptions: '',
   smallRowsOptions: '',
   nowMs: '(extract(epoch FROM clock_timestamp()) * 1000)::bigint',
   forUpdate: 'FOR UPDATE',
   ...onConflict,
   lockSchema: [`SELECT pg_advisory_xact_lock(${schemaLockKey})`],
+  views: postgresViews,
   size: `SELECT pg_database_size(current_database()) AS size,
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
       WHERE relkind = 'r' AND relname LIKE 'switchyard\\_%') AS used`,

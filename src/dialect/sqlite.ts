@@ -19,12 +19,13 @@ import { makeFolder } from '../lib/folder.ts';
 import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
 import { unknownFile, type KnownFile } from './sqlite-file.ts';
 import { unpackRows } from './sqlite-rows.ts';
+import { sqliteViews } from './sqlite-views.ts';
 import { refuse } from './url.ts';
 
 // SQL
 
 const sql: DialectSql = {
-  types: { key: 'blob', value: 'blob', int64: 'integer', flag: 'integer' },
+  types: { key: 'blob', value: 'blob', int64: 'integer', flag: 'integer', text: 'text' },
   tableOptions: '',
   // Rows in the tree of their key, instead of beside it.
   smallRowsOptions: 'WITHOUT ROWID',
@@ -33,6 +34,7 @@ const sql: DialectSql = {
   ...onConflict,
   // A write transaction locks the whole database from its start.
   lockSchema: [],
+  views: sqliteViews,
   size: `SELECT page_count * page_size AS size, (page_count - freelist_count) * page_size AS used
     FROM pragma_page_count(), pragma_page_size(), pragma_freelist_count()`,
 };

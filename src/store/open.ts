@@ -29,6 +29,8 @@ export interface OpenOptions {
   readonly memberId: bigint;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** As the gateway's flag has it. */
+  readonly keyPrefix: string;
   /** See SqlStoreOptions and EtcdStoreOptions; undefined for the default store, which grants leases itself. */
   readonly findLease?: SqlStoreOptions['findLease'];
 }
@@ -104,6 +106,7 @@ export function openStore(backend: Backend, options: OpenOptions): Store {
     version: emulatedEtcdVersion,
     logger,
     clock: options.clock,
+    keyPrefix: options.keyPrefix,
     ...adoption,
   });
 }

@@ -16,6 +16,7 @@ import type { CompactionRequest, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import { checkFormat } from './format.ts';
 import { createSlots } from './limits.ts';
 import { bytes, int64 } from './row.ts';
 import { pairsMax } from './statements.ts';
@@ -57,7 +58,7 @@ export function createCompactor(options: CompactorOptions): Compactor {
 
 const selectMeta: Statement = {
   name: 'compact.meta',
-  text: 'SELECT revision, compact_revision, swept_revision FROM switchyard_meta WHERE id = 1',
+  text: 'SELECT format, revision, compact_revision, swept_revision FROM switchyard_meta WHERE id = 1',
 };
 
 /** The compact revision; under the lock of the meta row. */
@@ -257,6 +258,7 @@ class SqlCompactor implements Compactor {
 function countersOf(rows: readonly Row[]): Counters {
   const row = rows[0];
   if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+  checkFormat(row);
   return {
     revision: int64(row, 'revision'),
     compactRevision: int64(row, 'compact_revision'),

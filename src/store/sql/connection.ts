@@ -17,6 +17,8 @@ export interface PreparationOptions {
   readonly dialect: Dialect;
   readonly driver: Driver;
   readonly driverOptions: DriverOptions;
+  /** See SqlStoreOptions. */
+  readonly keyPrefix?: string;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Called once, before anybody is told that the store is ready. */
@@ -86,13 +88,13 @@ export class Preparation {
   }
 
   async #prepare(signal: AbortSignal): Promise<void> {
-    const { dialect, driver, driverOptions, clock, logger, onReady } = this.#options;
+    const { dialect, driver, driverOptions, keyPrefix, clock, logger, onReady } = this.#options;
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
     let told = '';
     while (!signal.aborted) {
       try {
         await dialect.createDatabase(driverOptions);
-        const identity = await ensureSchema(driver, dialect, signal);
+        const identity = await ensureSchema(driver, dialect, { keyPrefix, logger, signal });
         onReady();
         this.#identity = identity;
         this.#ready.resolve(identity);

@@ -2,6 +2,7 @@
 
 import { SqlFault, type QueryResult } from '../../dialect/dialect.ts';
 import type { Revision } from '../../etcd/types.ts';
+import { checkFormat } from './format.ts';
 import { int64 } from './row.ts';
 
 /** Who wrote last, as the meta row names it. */
@@ -17,10 +18,11 @@ export interface MetaState {
   readonly last: WriteName;
 }
 
-/** The row that a statement on meta gave. @throws SqlFault when there is none. */
+/** The row that a statement on meta gave. @throws SqlFault when there is none, or one of a later program. */
 export function metaStateOf({ rows }: QueryResult): MetaState & { readonly compactRevision: Revision } {
   const row = rows[0];
   if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+  checkFormat(row);
   return {
     revision: int64(row, 'revision'),
     compactRevision: int64(row, 'compact_revision'),

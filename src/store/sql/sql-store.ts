@@ -61,6 +61,8 @@ export interface SqlStoreOptions {
   readonly version: string;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** What the keys of Kubernetes begin with, for the views; default: `/registry`. */
+  readonly keyPrefix?: string;
   /** Where another store grants the leases: this one takes them over at the first put that names them. */
   readonly findLease?: FindLease;
 }
@@ -143,11 +145,9 @@ class DatabaseStore implements SqlStore {
     const elsewhere = options.findLease === undefined ? {} : { findLease: options.findLease };
     this.#lessor = createLessor({ driver, dialect, clock, logger, revoke, ...elsewhere });
     this.#preparation = new Preparation({
-      dialect,
+      ...options,
       driver,
       driverOptions: options.driver,
-      clock,
-      logger,
       onReady: () => {
         driver.entering?.(createEnter({ dialect, logger, told: () => this.#highestTold() }));
         this.#index.start();

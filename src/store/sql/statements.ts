@@ -49,7 +49,7 @@ const leaseKeyColumns = ['lease', 'k'] as const;
 
 /** The statements of one dialect. Those that take a number are for that many rows or keys. */
 export interface WriteStatements {
-  /** → revision, compact_revision, writer, batch. Holds off every other writer until the transaction ends. */
+  /** → format, revision, compact_revision, writer, batch. Holds off every other writer until the transaction ends. */
   readonly lockMeta: Statement;
   /** revision, writer, batch. Wakes other processes' feeds, where the engine can; so does the guard. */
   readonly updateMeta: Statement;
@@ -157,7 +157,7 @@ function byCount(name: string, text: (n: number) => string): (n: number) => Stat
   };
 }
 
-const meta = 'SELECT revision, compact_revision, writer, batch FROM switchyard_meta WHERE id = 1';
+const meta = 'SELECT format, revision, compact_revision, writer, batch FROM switchyard_meta WHERE id = 1';
 const pair = 'c.k AS k, c.mod_revision AS mod_revision, c.create_revision AS create_revision';
 const withValue = `SELECT ${pair}, c.version AS version, c.lease AS lease, l.value AS value FROM switchyard_current c
   LEFT JOIN switchyard_log l ON l.mod_revision = c.mod_revision AND l.k = c.k`;
