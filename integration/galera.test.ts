@@ -276,6 +276,7 @@ class LateCommit {
         script: (steps) => driver.script(steps),
         transaction: driver.transaction.bind(driver),
         writeAfter,
+        stats: () => driver.stats(),
         close: () => driver.close(),
       };
     };

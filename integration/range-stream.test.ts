@@ -39,7 +39,7 @@ function residentOf({ pid }: Switchyard): number | undefined {
 }
 
 const openStreams = async ({ metricsUrl }: Switchyard) =>
-  /^switchyard_streams\{method="\/etcdserverpb\.KV\/RangeStream"\} (\d+)$/mu.exec(
+  /^switchyard_streams\{[^}]*grpc_method="RangeStream"\} (\d+)$/mu.exec(
     await (await fetch(`${metricsUrl}/metrics`)).text(),
   )?.[1];
 

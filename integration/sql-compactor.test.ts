@@ -151,6 +151,7 @@ function flaky(driver: Driver): Driver {
     queryForWriter: (...call) => driver.queryForWriter(...call),
     script: (steps) => driver.script(steps),
     writeAfter: (...call) => driver.writeAfter(...call),
+    stats: () => driver.stats(),
     close: () => driver.close(),
     async transaction(mode, body, signal) {
       count++;

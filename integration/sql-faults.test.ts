@@ -238,6 +238,7 @@ function countingStatements(dialect: Dialect): { readonly counted: Dialect; read
       transaction,
       writeAfter,
       script,
+      stats: () => driver.stats(),
       close: driver.close.bind(driver),
     };
   };

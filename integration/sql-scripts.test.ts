@@ -36,6 +36,7 @@ function watched(dialect: Dialect): { readonly dialect: Dialect; readonly script
       transaction: driver.transaction.bind(driver),
       writeAfter: driver.writeAfter.bind(driver),
       script,
+      stats: () => driver.stats(),
       close: driver.close.bind(driver),
     };
   };

@@ -123,6 +123,7 @@ test('mysql: a read whose table is rebuilt under it is done again', async (t) =>
       transaction,
       writeAfter: driver.writeAfter.bind(driver),
       script: driver.script.bind(driver),
+      stats: () => driver.stats(),
       close: driver.close.bind(driver),
     };
   };

@@ -73,6 +73,7 @@ function watched(dialect: Dialect): { readonly dialect: Dialect; readonly seen: 
       script: (steps) => (noteAll(steps), driver.script(steps)),
       ...(driver.entering && { entering: driver.entering.bind(driver) }),
       ...(driver.listen && { listen: driver.listen.bind(driver) }),
+      stats: () => driver.stats(),
       close: () => driver.close(),
     };
   };

@@ -111,10 +111,13 @@ test(`${streamsMany} watch streams on one connection`, async (t) => {
   t.is((await etcd.range('streams/0')).count, 1);
   t.deepEqual(await guard.violations(), []);
   for (const stream of streams) stream.close();
-  await waitFor(async () => /switchyard_\S*stream\S*\{[^}]*Watch[^}]*\} 0$/m.test(await metrics()), {
-    what: 'the streams to be gone from the metrics',
-    deadlineMs: 20_000,
-  });
+  await waitFor(
+    async () => /^switchyard_streams\{[^}]*"etcdserverpb\.Watch"[^}]*\} 0$/m.test(await metrics()),
+    {
+      what: 'the streams to be gone from the metrics',
+      deadlineMs: 20_000,
+    },
+  );
 });
 
 async function metrics(): Promise<string> {
@@ -186,7 +189,7 @@ test('a deadline that is over cancels the call on its way to etcd as well', asyn
   // The client gives up by itself, before or after switchyard sees the deadline pass. That switchyard has given up, too, shows in
   // its counters: a call left alone would end with its connection to the hanging etcd, ten seconds later.
   const over =
-    /^switchyard_rpc_handled_total\{[^}]*KV\/Range[^}]*code="(?:Canceled|DeadlineExceeded)"[^}]*\} [1-9]/mu;
+    /^grpc_server_handled_total\{[^}]*grpc_method="Range"[^}]*grpc_code="(?:Canceled|DeadlineExceeded)"[^}]*\} [1-9]/mu;
   await waitFor(async () => over.test(await (await fetch(`${switchyard.metricsUrl}/metrics`)).text()), {
     what: 'the call to be counted as over',
     deadlineMs: 8_000,

@@ -1,6 +1,8 @@
 // The seam between the SQL store and a database engine. A dialect is strings, booleans and a driver; nothing outside
 // it may branch on which engine runs. Types, and the one error class that crosses the seam.
 
+import type { Histogram } from '../lib/histogram.ts';
+
 /** Integers of every width come back as bigint, always; binary columns as Buffer; NULL as null. */
 export type SqlValue = bigint | number | string | Buffer | null;
 export type Row = Readonly<Record<string, SqlValue>>;
@@ -131,6 +133,33 @@ export interface DialectSql {
   readonly notify?: string;
 }
 
+/** Executions of statements of one name. */
+export interface StatementStats {
+  readonly seconds: Histogram;
+  /** How many ended so: `ok`, `canceled`, or the kind of the fault. */
+  readonly outcomes: ReadonlyMap<string, number>;
+}
+
+/** The connections for one use. */
+export interface PoolStats {
+  readonly max: number;
+  readonly idle: number;
+  readonly lent: number;
+  readonly opening: number;
+  /** Callers that wait for one. */
+  readonly waiting: number;
+  /** Since the start: connections that were made, attempts that failed, and callers that were refused since too many waited. */
+  readonly opened: number;
+  readonly failed: number;
+  readonly refused: number;
+}
+
+export interface DriverStats {
+  /** By lane: which use the connections are for. */
+  readonly pools: ReadonlyMap<string, PoolStats>;
+  readonly statements: ReadonlyMap<string, StatementStats>;
+}
+
 export interface PoolOptions {
   /** Most connections at once. */
   readonly connectionsMax: number;
@@ -196,6 +225,7 @@ export interface Driver {
   entering?(enter: Enter): void;
   /** Calls `onHint` when another process may have committed, and after each reconnect; runs until aborted. */
   listen?(onHint: () => void, signal: AbortSignal): Promise<void>;
+  stats(): DriverStats;
   /** Waits for what is running, then closes every connection. */
   close(): Promise<void>;
 }

@@ -6,6 +6,7 @@ import {
   SqlFault,
   type Driver,
   type DriverOptions,
+  type DriverStats,
   type Enter,
   type Epoch,
   type PoolOptions,
@@ -20,6 +21,7 @@ import { toFault } from './faults.ts';
 import { Hosts, type Leaving } from './hosts.ts';
 import { Loan, TransactionSession } from './loan.ts';
 import { Pool, type Pooled } from './pool.ts';
+import { StatementTimes } from './statement-times.ts';
 
 export type TransactionMode = 'read' | 'write';
 
@@ -118,6 +120,7 @@ class PooledDriver implements Driver {
   readonly #pools = new Map<string, Pool<Connection>>();
   /** Those under way. */
   readonly #loans = new Set<Loan>();
+  readonly #statements = new StatementTimes();
   #closed = false;
   #renewedAt = Number.NEGATIVE_INFINITY;
   /** The latest that a server was of. */
@@ -136,7 +139,7 @@ class PooledDriver implements Driver {
   async query(statement: Statement, params: readonly SqlValue[], signal?: AbortSignal): Promise<QueryResult> {
     const mode = isReading(statement.text) ? 'read' : 'write';
     return await this.#borrow(this.#pool(mode, 'statement'), signal, async (loan) => {
-      const result = await loan.run(statement.text, params, mode, signal);
+      const result = await loan.run(statement, params, mode, signal);
       signal?.throwIfAborted();
       return result;
     });
@@ -144,7 +147,7 @@ class PooledDriver implements Driver {
 
   async queryForWriter(statement: Statement, params: readonly SqlValue[]): Promise<QueryResult> {
     const pool = this.#pool('write', 'transaction');
-    return await this.#borrow(pool, undefined, (loan) => loan.run(statement.text, params, 'read'));
+    return await this.#borrow(pool, undefined, (loan) => loan.run(statement, params, 'read'));
   }
 
   async transaction<T>(
@@ -202,6 +205,11 @@ class PooledDriver implements Driver {
     this.#entered = undefined;
   };
 
+  stats(): DriverStats {
+    const pools = new Map([...this.#pools].map(([lane, pool]) => [lane, pool.stats]));
+    return { pools, statements: this.#statements.byName };
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#hosts.close();
@@ -241,7 +249,10 @@ class PooledDriver implements Driver {
     body: (loan: Loan) => Promise<T>,
   ) {
     const connection = await pool.acquire(signal);
-    const loan = new Loan(this.#engine, connection, this.#options.pool.statementTimeoutMs + answerGraceMs);
+    const loan = new Loan(this.#engine, connection, {
+      timeoutMs: this.#options.pool.statementTimeoutMs + answerGraceMs,
+      statements: this.#statements,
+    });
     this.#loans.add(loan);
     try {
       if (this.#enter !== undefined && connection.epoch !== undefined)

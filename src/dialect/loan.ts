@@ -11,6 +11,7 @@ import {
 } from './dialect.ts';
 import type { Connection, Engine } from './driver.ts';
 import { toFault, type Doing } from './faults.ts';
+import type { StatementTimes } from './statement-times.ts';
 
 /** The server said nothing in time; classified as `timeout` for every engine. */
 class UnansweredError extends Error {
@@ -30,41 +31,49 @@ export class Loan {
   readonly #engine: Engine;
   readonly #connection: Connection;
   readonly #timeoutMs: number;
+  readonly #statements: StatementTimes;
   /** Ends the wait for the answer that is due. */
   #early: ((reason: unknown) => void) | undefined;
   #cut: CutError | undefined;
 
-  constructor(engine: Engine, connection: Connection, timeoutMs: number) {
+  /** `timeoutMs`: how long the server may take for an answer. */
+  constructor(
+    engine: Engine,
+    connection: Connection,
+    options: { readonly timeoutMs: number; readonly statements: StatementTimes },
+  ) {
     this.#engine = engine;
     this.#connection = connection;
-    this.#timeoutMs = timeoutMs;
+    this.#timeoutMs = options.timeoutMs;
+    this.#statements = options.statements;
   }
 
   async run(
-    text: string,
+    { name, text }: Statement,
     params: readonly SqlValue[],
     doing: Doing,
     signal?: AbortSignal,
   ): Promise<QueryResult> {
     // While the connection was being lent; no event will tell of it any more.
     signal?.throwIfAborted();
-    return await this.#guard(() => this.#connection.run(text, params), doing, signal);
+    return await this.#guard(name, () => this.#connection.run(text, params), doing, signal);
   }
 
   control(text: string, doing: Doing): Promise<void> {
-    return this.#guard(() => this.#connection.control(text), doing);
+    const name = text.split(' ', 1)[0]!.toLowerCase();
+    return this.#guard(`transaction.${name}`, () => this.#connection.control(text), doing);
   }
 
   script(begin: string, steps: readonly Step[]): Promise<void> {
-    return this.#guard(() => this.#connection.script(begin, steps), 'script');
+    return this.#guard(nameOf(steps), () => this.#connection.script(begin, steps), 'script');
   }
 
   begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
-    return this.#guard(() => this.#connection.begin(text, steps), 'read');
+    return this.#guard(nameOf(steps), () => this.#connection.begin(text, steps), 'read');
   }
 
   finish(steps: readonly Step[]): Promise<void> {
-    return this.#guard(() => this.#connection.finish(steps), 'script');
+    return this.#guard(nameOf(steps), () => this.#connection.finish(steps), 'script');
   }
 
   /** Ends it now, whatever it is doing: the server behind it is not the one to ask any more. */
@@ -74,15 +83,23 @@ export class Loan {
     this.#early?.(this.#cut);
   }
 
-  async #guard<T>(ask: () => Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
+  async #guard<T>(name: string, ask: () => Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
     // What has not been asked yet leaves nothing unknown.
     if (this.#cut !== undefined) throw new SqlFault('disconnected', this.#cut.message);
+    const began = performance.now();
     try {
-      return await this.#within(ask(), this.#engine.interruptible ? signal : undefined);
+      const result = await this.#within(ask(), this.#engine.interruptible ? signal : undefined);
+      this.#statements.ended(name, 'ok', performance.now() - began);
+      return result;
     } catch (error) {
-      if (signal?.aborted && error === signal.reason) throw error;
+      const tookMs = performance.now() - began;
+      if (signal?.aborted && error === signal.reason) {
+        this.#statements.ended(name, 'canceled', tookMs);
+        throw error;
+      }
       this.isUnanswered ||= error instanceof UnansweredError;
       const fault = this.#faultOf(error, doing);
+      this.#statements.ended(name, fault.kind, tookMs);
       if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
       throw fault;
     }
@@ -117,6 +134,8 @@ export class Loan {
     });
   }
 }
+
+const nameOf = (steps: readonly Step[]) => steps[0]?.statement.name ?? 'transaction';
 
 /** Statements of one transaction, one at a time in the order of the calls. */
 export class TransactionSession implements Session {
@@ -159,7 +178,7 @@ export class TransactionSession implements Session {
     try {
       this.#signal?.throwIfAborted();
       // Inside a transaction nothing is committed, so a failure never leaves the outcome unknown.
-      const result = await this.#loan.run(statement.text, params, 'read', this.#signal);
+      const result = await this.#loan.run(statement, params, 'read', this.#signal);
       this.#signal?.throwIfAborted();
       return result;
     } catch (error) {

@@ -2,7 +2,7 @@
 // whatever the database package offers. Used by driver.ts. Invariant: a connection is idle, lent or being opened,
 // never two of them, and their sum never exceeds `connectionsMax`.
 
-import { SqlFault, type PoolOptions } from './dialect.ts';
+import { SqlFault, type PoolOptions, type PoolStats } from './dialect.ts';
 
 /** What the pool must know of a connection. */
 export interface Pooled {
@@ -43,11 +43,27 @@ export class Pool<C extends Pooled> {
   /** Connections opened until then are not lent again. */
   #renewedAt = Number.NEGATIVE_INFINITY;
   #onDrained: (() => void) | undefined;
+  #opened = 0;
+  #failed = 0;
+  #refused = 0;
 
   /** `connect` opens one connection and rejects with a SqlFault. */
   constructor(options: PoolOptions, connect: () => Promise<C>) {
     this.#options = options;
     this.#connect = connect;
+  }
+
+  get stats(): PoolStats {
+    return {
+      max: this.#options.connectionsMax,
+      idle: this.#idle.length,
+      lent: this.#lent,
+      opening: this.#opening,
+      waiting: this.#waiters.size,
+      opened: this.#opened,
+      failed: this.#failed,
+      refused: this.#refused,
+    };
   }
 
   /** Lends a connection; it must come back by `release`. Rejects with a SqlFault or the abort reason. */
@@ -57,6 +73,7 @@ export class Pool<C extends Pooled> {
     const idle = this.#takeIdle();
     if (idle !== undefined) return Promise.resolve(this.#lend(idle));
     if (this.#waiters.size >= waitersMax) {
+      this.#refused++;
       return Promise.reject(
         new SqlFault('crowded', `More than ${waitersMax} requests wait for a database connection`),
       );
@@ -151,6 +168,7 @@ export class Pool<C extends Pooled> {
     try {
       const connection = await this.#connect();
       this.#opening--;
+      this.#opened++;
       const now = performance.now();
       this.#lifetimes.set(connection, { openedAt: now, idleSince: now });
       if (this.#closed) this.#discard(connection);
@@ -158,6 +176,7 @@ export class Pool<C extends Pooled> {
       this.#pump();
     } catch (error) {
       this.#opening--;
+      this.#failed++;
       // While others hold connections, a waiter can still be served by one of them (the server may only be full).
       if (this.#lent === 0) for (const waiter of this.#waiters) waiter.reject(error);
     }

@@ -13,6 +13,9 @@ export interface CallLoad {
   readonly answers: HeldPart;
   /** How a call is answered when there is too much of either. */
   readonly refusal: GrpcStatus;
-  /** A call to `path` was answered with `refusal` before anybody has served it. */
-  refused(path: string): void;
+  /**
+   * A call to `path` was refused before anybody has served it: answered with `refusal`, or, where too many were left by their
+   * clients, reset.
+   */
+  refused(path: string, tooMuch: 'asked' | 'answers' | 'abandoned'): void;
 }

@@ -68,11 +68,12 @@ export function acceptCall(
   }
   const { load } = options;
   if (load.abandoned >= abandonedMax) {
+    load.refused(head.path, 'abandoned');
     stream.reset(errorCode.refusedStream);
     return done;
   }
   if (load.asked.isFull || load.answers.isFull) {
-    load.refused(head.path);
+    load.refused(head.path, load.asked.isFull ? 'asked' : 'answers');
     stream.headers(encodeTrailers(load.refusal, true), true);
     return done;
   }
@@ -279,7 +280,7 @@ export class IncomingCall implements StreamListener {
   /** The rest of the request would be too much. */
   #refuse(): void {
     this.#end(this.#load.refusal);
-    this.#load.refused(this.path);
+    this.#load.refused(this.path, 'asked');
     this.#abandon();
   }
 

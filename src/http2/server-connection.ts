@@ -14,6 +14,8 @@ const initialTableBytes = 4_096;
 export interface ServerConnectionOptions extends ConnectionOptions {
   /** Gives the listener of a stream that the client opens with `fields`. */
   readonly onStream: (stream: Http2Stream, fields: HeaderFields) => StreamListener;
+  /** A stream was refused, since too many wait for a client that does not read. */
+  readonly onRefused?: () => void;
   /** For tests; default 20 s. */
   readonly greetingMsMax?: number;
 }
@@ -86,8 +88,11 @@ export class ServerConnection extends Http2Connection {
     this.lastId = streamId;
     this.expectReader();
     if (fields === undefined) return this.sendReset(streamId, errorCode.enhanceYourCalm);
-    if (streamId > this.#acceptedMax || this.isStuck)
+    if (streamId > this.#acceptedMax) return this.sendReset(streamId, errorCode.refusedStream);
+    if (this.isStuck) {
+      this.#options.onRefused?.();
       return this.sendReset(streamId, errorCode.refusedStream);
+    }
     const stream = new Http2Stream(this, deaf, this.#options.streamWindowBytes);
     this.streams.set(streamId, stream);
     stream.open(streamId, this.peerWindow);

@@ -15,7 +15,7 @@ import { silentLogger } from '../lib/log.ts';
 import { CallAdapters, type Serve, type StreamHandler } from './call.ts';
 import { ClientLoads } from './client-load.ts';
 import { FailureLog } from './failure-log.ts';
-import { RpcMetrics } from './metrics.ts';
+import { CallMetrics, codeNames } from './metrics/calls.ts';
 
 const path = '/x.X/Y';
 const head: HeaderFields = [
@@ -31,7 +31,7 @@ const head: HeaderFields = [
 
 function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000) {
   const shutdown = new AbortController();
-  const metrics = new RpcMetrics();
+  const metrics = new CallMetrics();
   const adapters = new CallAdapters({
     failures: new FailureLog({ logger: silentLogger, clock: systemClock }),
     metrics,
@@ -57,15 +57,14 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
   const peer = new RawPeer(other);
   other.write(clientPreface);
   peer.settings();
-  /** The lines of what was counted and of what is open. */
+  /** How calls have ended, by code, and how many have not. */
   const counted = () =>
-    metrics
-      .render()
-      .split('\n')
-      .filter(
-        (line) => line.startsWith('switchyard_rpc_handled_total{') || line.startsWith('switchyard_streams{'),
-      )
-      .map((line) => line.replace(/^switchyard_(\w+)\{[^}]*?(?:code="(\w+)")?\}/u, '$1 $2'));
+    [...metrics.methods()].flatMap(({ byStore, started, ended }) => {
+      const codes = [...byStore.values()].flatMap((calls) =>
+        calls.codes.flatMap((count, code) => (count > 0 ? [`${codeNames[code]} ${count}`] : [])),
+      );
+      return [...codes, `open ${started - ended}`];
+    });
   /** The last headers of a stream. */
   const statusOf = (streamId: number) => {
     const decoder = new HeaderDecoder({ tableBytesMax: 4_096, listBytesMax: 65_536 });
@@ -108,7 +107,7 @@ test('call: a stream that the client resets is canceled for its reader too, and 
   peer.reset(1, errorCode.cancel);
   await adapters.idle();
   t.deepEqual(ends, ['AbortError']);
-  t.deepEqual(counted(), ['rpc_handled_total Canceled 1', 'streams  0']);
+  t.deepEqual(counted(), ['Canceled 1', 'open 0']);
 });
 
 test('call: a client that half-closes is read to the end', async (t) => {
@@ -120,7 +119,7 @@ test('call: a client that half-closes is read to the end', async (t) => {
   await until(() => statusOf(1) !== undefined, 'a status');
   await adapters.idle();
   t.deepEqual([read, ends], [['first', 'last'], ['whole']]);
-  t.deepEqual(counted(), ['rpc_handled_total OK 1', 'streams  0']);
+  t.deepEqual(counted(), ['OK 1', 'open 0']);
 });
 
 test('call: one whose deadline is over is counted as that', async (t) => {
@@ -131,7 +130,7 @@ test('call: one whose deadline is over is counted as that', async (t) => {
   t.deepEqual(statusOf(1), { code: grpcCode.deadlineExceeded, details: 'context deadline exceeded' });
   await adapters.idle();
   t.deepEqual(ends, ['AbortError']);
-  t.deepEqual(counted(), ['rpc_handled_total DeadlineExceeded 1', 'streams  0']);
+  t.deepEqual(counted(), ['DeadlineExceeded 1', 'open 0']);
 });
 
 test('call: a message that is too large ends the handler, and is counted as that', async (t) => {
@@ -142,7 +141,7 @@ test('call: a message that is too large ends the handler, and is counted as that
   await until(() => statusOf(1) !== undefined, 'a status');
   await adapters.idle();
   t.deepEqual(ends, ['AbortError']);
-  t.deepEqual(counted(), ['rpc_handled_total ResourceExhausted 1', 'streams  0']);
+  t.deepEqual(counted(), ['ResourceExhausted 1', 'open 0']);
 });
 
 test('call: requests that cannot be read, or never come whole, are counted as how they ended', async (t) => {
@@ -159,11 +158,8 @@ test('call: requests that cannot be read, or never come whole, are counted as ho
   peer.headers(9, head);
   send(9, 'fine', true);
   await until(() => statusOf(9) !== undefined, 'a status');
-  const codes = ['Internal', 'ResourceExhausted', 'DeadlineExceeded', 'Canceled', 'OK'];
-  t.deepEqual(
-    counted(),
-    codes.map((code) => `rpc_handled_total ${code} 1`),
-  );
+  const codes = ['OK 1', 'Canceled 1', 'DeadlineExceeded 1', 'ResourceExhausted 1', 'Internal 1'];
+  t.deepEqual(counted(), [...codes, 'open 0']);
 });
 
 test('call: a stream that the server drains ends with Unavailable, and its reader with it', async (t) => {
@@ -178,7 +174,7 @@ test('call: a stream that the server drains ends with Unavailable, and its reade
   await adapters.idle();
   await until(() => ends.length === 1, 'the end of the reader');
   t.deepEqual(ends, ['AbortError']);
-  t.deepEqual(counted(), ['rpc_handled_total Unavailable 1', 'streams  0']);
+  t.deepEqual(counted(), ['Unavailable 1', 'open 0']);
 });
 
 test('call: a stream handler that throws at once ends its own call and no other', async (t) => {
@@ -192,7 +188,7 @@ test('call: a stream handler that throws at once ends its own call and no other'
   t.is(statusOf(1)?.code, grpcCode.internal);
   await adapters.idle();
   t.true(connection.isOpen);
-  t.deepEqual(counted(), ['rpc_handled_total Internal 1', 'streams  0']);
+  t.deepEqual(counted(), ['Internal 1', 'open 0']);
 });
 
 test('call: what the client does not take holds its writer back, until it is taken or the call is over', async (t) => {

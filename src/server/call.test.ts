@@ -15,7 +15,7 @@ import { silentLogger } from '../lib/log.ts';
 import { CallAdapters, type CallContext, type StreamHandler } from './call.ts';
 import { ClientLoads } from './client-load.ts';
 import { FailureLog } from './failure-log.ts';
-import { RpcMetrics } from './metrics.ts';
+import { CallMetrics } from './metrics/calls.ts';
 
 const path = '/etcdserverpb.Watch/Watch';
 
@@ -25,7 +25,7 @@ function serve(handler: StreamHandler) {
   const shutdown = new AbortController();
   const adapters = new CallAdapters({
     failures: new FailureLog({ logger: silentLogger, clock: systemClock }),
-    metrics: new RpcMetrics(),
+    metrics: new CallMetrics(),
     shutdown: shutdown.signal,
     onBroken: (error) => {
       throw error;

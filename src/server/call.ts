@@ -10,9 +10,12 @@ import { InvariantError } from '../lib/invariant.ts';
 import type { RawMetadata, Store } from '../store/store.ts';
 import type { ClientLoad, ReadKind } from './client-load.ts';
 import type { FailureLevel, FailureLog } from './failure-log.ts';
-import type { RpcMetrics } from './metrics.ts';
+import { callOver, CallStream, type MessageStream } from './call-stream.ts';
+import type { CallMetrics, MethodCalls } from './metrics/calls.ts';
 import type { ReadPace } from './read-pace.ts';
 import { grpcCode } from '../grpc/codes.ts';
+
+export type { MessageStream } from './call-stream.ts';
 
 /** What a handler knows of its call. */
 export interface CallContext {
@@ -24,14 +27,10 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** The connection it came over. */
   readonly client: ClientLoad;
+  /** What serves it, told by the service once it knows; for the counters. Undefined: nothing yet, or several. */
+  store: Store | undefined;
   /** What is answered is what a read of this kind brings from `store`: asked for when the pace says so, and counted there until it is taken. */
   reading(kind: ReadKind, store: Store): ReadPace;
-}
-
-/** The client's half and ours of a streaming call. Iterating ends at the client's half-close, and throws when the call is over before. */
-export interface MessageStream extends AsyncIterable<Buffer> {
-  /** Resolves when the transport takes more: a slow client makes its writers wait. Never rejects; after an end it does nothing. */
-  write(message: Buffer): Promise<void>;
 }
 
 export type UnaryHandler = (request: Buffer, context: CallContext) => Promise<Buffer>;
@@ -45,7 +44,7 @@ export type ServerStreamHandler = (
 
 export interface CallOptions {
   readonly failures: FailureLog;
-  readonly metrics: RpcMetrics;
+  readonly metrics: CallMetrics;
   /** Aborted when the server drains: streams end with `etcdserver: server stopped`. */
   readonly shutdown: AbortSignal;
   /** A handler met a broken invariant. */
@@ -90,6 +89,14 @@ interface StreamCall {
   readonly readsOn: boolean;
 }
 
+/** A call that has begun. */
+interface Begun {
+  readonly context: CallContext;
+  readonly calls: MethodCalls;
+  /** By performance.now(). */
+  readonly at: number;
+}
+
 /** Makes adapters that share a log, the counters and the shutdown signal. */
 export class CallAdapters {
   readonly #options: CallOptions;
@@ -119,15 +126,18 @@ export class CallAdapters {
 
   /** A unary RPC. */
   unary(method: string, handler: UnaryHandler): Serve {
+    const calls = this.#options.metrics.method(method, 'unary');
     return (call, client) =>
-      this.#single(method, call, (request) => {
-        const started = performance.now();
+      this.#single(calls, call, (request) => {
         const abort = new AbortController();
+        const context = contextOf(call, client, method, abort.signal);
+        const begun: Begun = { context, calls, at: performance.now() };
         call.begin();
         call.countAnswerIn(client.answers);
         this.#callsOpen++;
         const succeed = (response: Buffer) => {
-          this.#options.metrics.finished(method, grpcCode.ok, performance.now() - started);
+          calls.messagesSent++;
+          calls.finished(context.store, grpcCode.ok, performance.now() - begun.at);
           call.write(response);
           call.finish({ code: grpcCode.ok, details: '' });
           this.#callsOpen--;
@@ -135,39 +145,48 @@ export class CallAdapters {
           client.answered();
         };
         const fail = (error: unknown) => {
-          call.finish(this.#failed(method, error, endOf(call, abort.signal) ?? statusOf(error), started));
+          call.finish(this.#failed(begun, error, endOf(call, abort.signal) ?? statusOf(error)));
           this.#callsOpen--;
           this.#ended();
         };
         try {
-          handler(request, contextOf(call, client, method, abort.signal)).then(succeed, fail);
+          handler(request, context).then(succeed, fail);
         } catch (error) {
           // A handler that throws before its first await.
           fail(error);
         }
-        return { onMessage: ignore, onRoom: ignore, onCancelled: () => abort.abort(over) };
+        return { onMessage: ignore, onRoom: ignore, onCancelled: () => abort.abort(callOver) };
       });
   }
 
   /** A bidirectional stream. */
   bidi(method: string, handler: StreamHandler): Serve {
-    return (call, client) => this.#run(method, { call, client, readsOn: true }, handler);
+    const calls = this.#options.metrics.method(method, 'bidi_stream');
+    return (call, client) => {
+      calls.started++;
+      return this.#run(method, calls, { call, client, readsOn: true }, handler);
+    };
   }
 
   /** One request, many responses. */
   serverStream(method: string, handler: ServerStreamHandler): Serve {
+    const calls = this.#options.metrics.method(method, 'server_stream');
     return (call, client) =>
-      this.#single(method, call, (request) =>
-        this.#run(method, { call, client, readsOn: false }, (stream, context) =>
+      this.#single(calls, call, (request) =>
+        this.#run(method, calls, { call, client, readsOn: false }, (stream, context) =>
           handler(request, stream, context),
         ),
       );
   }
 
   /** Calls that end before there is a request to serve count, too. */
-  #single(method: string, call: IncomingCall, begin: (request: Buffer) => CallListener): CallListener {
-    const ended = ({ code }: GrpcStatus) => this.#options.metrics.finished(method, code, 0);
-    return new SingleRequest(call, begin, ended);
+  #single(calls: MethodCalls, call: IncomingCall, begin: (request: Buffer) => CallListener): CallListener {
+    calls.started++;
+    const received = (request: Buffer) => {
+      calls.messagesReceived++;
+      return begin(request);
+    };
+    return new SingleRequest(call, received, ({ code }) => calls.finished(undefined, code, 0));
   }
 
   #ended(): void {
@@ -176,43 +195,48 @@ export class CallAdapters {
     this.#idle = undefined;
   }
 
-  #run(method: string, { call, client, readsOn }: StreamCall, handler: StreamHandler): CallListener {
-    const started = performance.now();
-    const { shutdown, metrics } = this.#options;
+  #run(
+    method: string,
+    calls: MethodCalls,
+    { call, client, readsOn }: StreamCall,
+    handler: StreamHandler,
+  ): CallListener {
+    const { shutdown } = this.#options;
     const abort = new AbortController();
-    const stream = new CallStream(call, readsOn, abort);
+    const context = contextOf(call, client, method, abort.signal);
+    const begun: Begun = { context, calls, at: performance.now() };
+    const stream = new CallStream(call, { readsOn, abort, calls });
     const stopped = Promise.withResolvers<never>();
     const stop = () => stopped.reject(new EtcdError('stopped'));
     if (shutdown.aborted) stop();
     this.#stops.add(stop);
     call.begin();
-    metrics.streamOpened(method);
     this.#streamsOpen++;
     const finish = (error?: unknown) => {
       const end = endOf(call, abort.signal);
       this.#stops.delete(stop);
       stream.close();
-      metrics.streamClosed(method);
       // A handler may well end in peace when the client goes; the call has not.
       if (error === undefined && end === undefined) {
-        metrics.finished(method, grpcCode.ok, performance.now() - started);
+        calls.finished(context.store, grpcCode.ok, performance.now() - begun.at);
         call.finish({ code: grpcCode.ok, details: '' });
-      } else call.finish(this.#failed(method, error, end ?? statusOf(error), started));
-      abort.abort(over);
+      } else call.finish(this.#failed(begun, error, end ?? statusOf(error)));
+      abort.abort(callOver);
       this.#streamsOpen--;
       this.#ended();
     };
     // A handler that throws before its first await fails like any other.
-    const handled = new Promise<void>((resolve) =>
-      resolve(handler(stream, contextOf(call, client, method, abort.signal))),
-    );
+    const handled = new Promise<void>((resolve) => resolve(handler(stream, context)));
     Promise.race([handled, stopped.promise]).then(() => finish(), finish);
     return stream;
   }
 
-  #failed(method: string, error: unknown, status: GrpcStatus, started: number): GrpcStatus {
-    this.#options.metrics.finished(method, status.code, performance.now() - started);
-    this.#options.failures.failed(logLevel(status.code), { method, code: status.code, error });
+  #failed({ context, calls, at }: Begun, error: unknown, status: GrpcStatus): GrpcStatus {
+    const { method, store } = context;
+    const { metrics, failures } = this.#options;
+    calls.finished(store, status.code, performance.now() - at);
+    if (error instanceof EtcdError && status.code !== grpcCode.canceled) metrics.failed(store, error.reason);
+    failures.failed(logLevel(status.code), { method, code: status.code, error });
     if (error instanceof InvariantError) this.#options.onBroken(error);
     return status;
   }
@@ -228,15 +252,13 @@ const canceled: GrpcStatus = { code: grpcCode.canceled, details: 'the call was c
 
 const ignore = () => undefined;
 
-/** The reason of every signal of a call: one for all, since to make one costs more than the rest of a cancellation. */
-const over = new DOMException('The call is over', 'AbortError');
-
 function contextOf(call: IncomingCall, client: ClientLoad, method: string, signal: AbortSignal): CallContext {
   let metadata: RawMetadata | undefined;
   return {
     method,
     signal,
     client,
+    store: undefined,
     reading(kind, store) {
       const pace = client.reads(kind, store);
       call.countAnswerIn(pace.held);
@@ -292,94 +314,5 @@ class SingleRequest implements CallListener {
 
   onRoom(): void {
     this.#served?.onRoom();
-  }
-}
-
-const takenAtOnce = Promise.resolve();
-
-interface Outgoing {
-  readonly message: Buffer;
-  readonly taken: () => void;
-}
-
-/**
- * MessageStream over a call. Messages leave in the order in which they were given, whoever gives them: progress marks of a watch
- * stream rely on it. What the client does not take waits here, so that it can hold its writers back.
- */
-class CallStream implements MessageStream, CallListener {
-  readonly #call: IncomingCall;
-  readonly #readsOn: boolean;
-  readonly #abort: AbortController;
-  /** One for each writer that waits. */
-  #waiting: Outgoing[] = [];
-  /** The reader that waits for something to come. */
-  #reader: (() => void) | undefined;
-  #closed = false;
-
-  /** `readsOn`: see StreamCall. */
-  constructor(call: IncomingCall, readsOn: boolean, abort: AbortController) {
-    this.#call = call;
-    this.#readsOn = readsOn;
-    this.#abort = abort;
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, void> {
-    while (this.#readsOn) {
-      // An end that the client did not mean must not look like its half-close.
-      this.#abort.signal.throwIfAborted();
-      const message = this.#call.take();
-      if (message !== undefined) yield message;
-      else if (this.#call.isWhole) return;
-      else await new Promise<void>((resolve) => (this.#reader = resolve));
-    }
-  }
-
-  write(message: Buffer): Promise<void> {
-    if (!this.#isOpen()) return takenAtOnce;
-    if (this.#waiting.length === 0 && !this.#call.isHeldBack) {
-      this.#call.write(message);
-      return takenAtOnce;
-    }
-    return new Promise((taken) => {
-      this.#waiting.push({ message, taken });
-    });
-  }
-
-  /** Nothing is written after this: the status that follows is the last word. */
-  close(): void {
-    this.#closed = true;
-    this.#release();
-    this.onMessage();
-  }
-
-  onMessage(): void {
-    const reader = this.#reader;
-    this.#reader = undefined;
-    reader?.();
-  }
-
-  onRoom(): void {
-    while (this.#waiting.length > 0 && !this.#call.isHeldBack) {
-      const { message, taken } = this.#waiting.shift()!;
-      this.#call.write(message);
-      taken();
-    }
-  }
-
-  onCancelled(): void {
-    this.#abort.abort(over);
-    this.#release();
-    this.onMessage();
-  }
-
-  #isOpen(): boolean {
-    return !this.#closed && !this.#abort.signal.aborted;
-  }
-
-  /** Nobody waits for a client that is not served any more. */
-  #release(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const { taken } of waiting) taken();
   }
 }

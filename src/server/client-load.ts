@@ -32,9 +32,12 @@ export type ReadKind = 'gets' | 'lists';
 /** What is read from one store. */
 type StoreReads = Readonly<Record<ReadKind, ReadPace>> & { readonly history: Turns };
 
+/** Of what a client had too much: see CallLoad; `watches`: what its watches hold beside its calls. */
+export type TooMuch = 'asked' | 'answers' | 'abandoned' | 'watches';
+
 export interface ClientLoadsOptions {
-  /** A call to `path` was refused before anybody has served it. */
-  readonly refused: (path: string, status: GrpcStatus) => void;
+  /** Something was refused: a call to `path` before anybody has served it, or a watch. */
+  readonly refused: (tooMuch: TooMuch, path?: string) => void;
 }
 
 /** All client connections. */
@@ -47,14 +50,10 @@ export class ClientLoads {
     this.#options = options;
   }
 
-  /** Bytes of calls that are not over. */
-  get askedBytes(): number {
-    return this.#asked.bytes;
-  }
-
-  /** Bytes of answers that clients have not taken. */
-  get answerBytes(): number {
-    return this.#answers.bytes;
+  /** Bytes of calls that are not over, and of answers that clients have not taken, with what all together should hold at most. */
+  get held(): Readonly<Record<'asked' | 'answers', { readonly bytes: number; readonly bytesMax: number }>> {
+    const of = ({ bytes, limits }: HeldBytes) => ({ bytes, bytesMax: limits.allMax });
+    return { asked: of(this.#asked), answers: of(this.#answers) };
   }
 
   /** For a new connection; `fail` ends it. */
@@ -99,8 +98,13 @@ export class ClientLoad implements CallLoad {
   }
 
   /** See CallLoad. */
-  refused(path: string): void {
-    this.#refused(path, this.refusal);
+  refused(path: string, tooMuch: Exclude<TooMuch, 'watches'>): void {
+    this.#refused(tooMuch, path);
+  }
+
+  /** A watch was refused. */
+  watchRefused(): void {
+    this.#refused('watches');
   }
 
   /** An answer has been given to the transport. */

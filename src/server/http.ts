@@ -10,7 +10,7 @@ import {
 } from 'node:http';
 import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { isLogLevel, logLevels, type Logger, type LogLevel } from '../lib/log.ts';
-import { metricHead, type RpcMetrics } from './metrics.ts';
+import type { Metrics } from './metrics/registry.ts';
 import { health, livez, readyz, version, type HealthOptions, type Page } from './health-pages.ts';
 
 /** What the log writes, for those who change it. */
@@ -21,19 +21,16 @@ export interface LogControl {
 }
 
 export interface HttpOptions extends HealthOptions {
-  readonly metrics: RpcMetrics;
-  /** How many connections clients have. */
-  readonly connections: () => number;
+  readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Which of several processes this is, from 1; undefined: the only one. */
-  readonly worker?: number;
   /** Undefined: the level of the log stays as it is. */
   readonly log?: LogControl | undefined;
 }
 
 interface Answer {
   readonly code: number;
-  readonly type: 'text/plain; charset=utf-8' | 'application/json';
+  /** For `content-type`. */
+  readonly type: string;
   readonly body: string;
 }
 
@@ -43,50 +40,6 @@ const json = (code: number, value: unknown): Answer => ({
   type: 'application/json',
   body: `${JSON.stringify(value)}\n`,
 });
-
-/** A value between the quotes of a label. */
-function label(value: string): string {
-  return value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
-}
-
-function metrics(options: HttpOptions): Answer {
-  const { metrics: rpc, readiness, router, connections, version: own, worker } = options;
-  const which = worker === undefined ? '' : `,worker="${worker}"`;
-  const lines = [
-    ...metricHead('switchyard_build_info', 'gauge', 'The running version; always 1.'),
-    `switchyard_build_info{version="${own}"${which}} 1`,
-    ...metricHead('switchyard_connections', 'gauge', 'HTTP/2 connections of clients that are open.'),
-    `switchyard_connections ${connections()}`,
-    ...metricHead('switchyard_store_up', 'gauge', 'Whether the store answered when it was last asked.'),
-  ];
-  for (const { store, failure } of readiness.latest()) {
-    lines.push(
-      `switchyard_store_up{store="${store.name}",engine="${store.engine}"} ${failure === undefined ? 1 : 0}`,
-    );
-  }
-  for (const [name, field, help] of [
-    ['switchyard_store_revision', 'revision', 'The latest revision of the store.'],
-    ['switchyard_store_bytes', 'dbSize', 'Size of the store, as it tells itself.'],
-  ] as const) {
-    lines.push(...metricHead(name, 'gauge', help));
-    for (const { store, status } of readiness.latest()) {
-      if (status !== undefined) lines.push(`${name}{store="${store.name}"} ${status[field]}`);
-    }
-  }
-  const mismatch = 'switchyard_placement_mismatch';
-  lines.push(
-    ...metricHead(mismatch, 'gauge', 'Types that live elsewhere than the topology wishes; always 1.'),
-  );
-  for (const { root, recorded, wished } of router.mismatches())
-    lines.push(
-      `${mismatch}{root="${label(root)}",recorded="${label(recorded)}",wished="${label(wished)}"} 1`,
-    );
-  const unserved = 'switchyard_type_unserved';
-  lines.push(...metricHead(unserved, 'gauge', 'Types whose store is not in the topology; always 1.'));
-  for (const { root, store } of router.unserved())
-    lines.push(`${unserved}{root="${label(root)}",store="${label(store)}"} 1`);
-  return text(200, `${rpc.render()}${lines.join('\n')}\n`);
-}
 
 const levelPath = '/debug/flags/log-level';
 /** More than any level has. */
@@ -115,7 +68,7 @@ async function answer({ pathname, searchParams }: URL, options: HttpOptions): Pr
     case '/version':
       return asAnswer(await version(options));
     case '/metrics':
-      return metrics(options);
+      return { code: 200, type: options.metrics.contentType, body: await options.metrics.text() };
     default:
       return text(404, 'Expected /livez, /readyz, /health, /version or /metrics\n');
   }

@@ -50,9 +50,9 @@ async function runOne<T extends ResponseOp['type']>(
  * The store that `find` finds. Requests are read no further than that takes, for a store may take bytes; but what no store would
  * take (`check`) is refused for that, wherever its keys are.
  */
-async function storeOr(find: () => Promise<Store>, check: () => void): Promise<Store> {
+async function storeOr(context: CallContext, find: () => Promise<Store>, check: () => void): Promise<Store> {
   try {
-    return await find();
+    return (context.store = await find());
   } catch (error) {
     check();
     throw error;
@@ -88,6 +88,7 @@ function createTxn({ router }: ServiceOptions): UnaryHandler {
   return async (request, context) => {
     const { ranges, compared } = txnKeysOf(request);
     const store = await storeOr(
+      context,
       () => router.storeForAll(ranges, context.signal),
       () => checkTxn(decodeTxnRequest(request)),
     );
@@ -105,6 +106,7 @@ function createRange({ router }: ServiceOptions): UnaryHandler {
   return async (request, context) => {
     const keys = rangeOf(request);
     const store = await storeOr(
+      context,
       () => router.storeFor(keys, context.signal),
       () => checkRange(decodeRangeRequest(request)),
     );
@@ -137,6 +139,7 @@ export function createKvService(options: ServiceOptions): Service {
 
   const put = async (request: Buffer, context: CallContext): Promise<Buffer> => {
     const store = await storeOr(
+      context,
       () => router.storeFor(putRangeOf(request), context.signal),
       () => checkPut(decodePutRequest(request)),
     );
@@ -157,6 +160,7 @@ export function createKvService(options: ServiceOptions): Service {
 
   const deleteRange = async (request: Buffer, context: CallContext): Promise<Buffer> => {
     const store = await storeOr(
+      context,
       () => router.storeFor(rangeOf(request), context.signal),
       () => checkDeleteRange(decodeDeleteRangeRequest(request)),
     );
@@ -169,6 +173,7 @@ export function createKvService(options: ServiceOptions): Service {
   };
 
   const compact = async (request: Buffer, context: CallContext): Promise<Buffer> => {
+    context.store = router.defaultStore;
     const sole = soleEtcd(router);
     if (sole !== undefined) return passUnary(sole, request, context);
     return encodeCompactionResponse(await router.compact(decodeCompactionRequest(request), context.signal));

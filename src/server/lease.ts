@@ -151,19 +151,25 @@ export function createLeaseService({ router, logger }: ServiceOptions): Service 
   /** With an etcd as the only store its own answers pass. */
   const orPass = (handler: UnaryHandler): UnaryHandler => {
     return (request, context: CallContext) => {
+      // It alone decides whether a lease lives.
+      context.store = router.defaultStore;
       const sole = soleEtcd(router);
       return sole === undefined ? handler(request, context) : passUnary(sole, request, context);
     };
   };
   return {
     unary: {
-      LeaseGrant: (request, context) => leases.grant(request, context),
+      LeaseGrant: (request, context) => {
+        context.store = router.defaultStore;
+        return leases.grant(request, context);
+      },
       LeaseRevoke: orPass((request, context) => leases.revoke(request, context)),
       LeaseTimeToLive: orPass((request, context) => leases.timeToLive(request, context)),
       LeaseLeases: orPass((request, context) => leases.leases(request, context)),
     },
     bidi: {
       LeaseKeepAlive: async (stream, context) => {
+        context.store = router.defaultStore;
         const sole = soleEtcd(router);
         if (sole !== undefined) return passStream(sole, stream, context);
         return renewAll(stream, (request) => leases.keepAlive(decodeLeaseId(request), context.signal));

@@ -80,8 +80,11 @@ test('http: /metrics explains every metric and names codes as gRPC does', async 
   await t.throwsAsync(gateway.unary('KV/Range', encodeRangeRequest(rangeRequest(Buffer.alloc(0)))));
   const metrics = await (await fetch(`${gateway.server.metricsUrls[0]}/metrics`)).text();
   t.regex(metrics, /^switchyard_build_info\{version="0\.0\.0"\} 1$/m);
-  t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="OK"\} 1$/m);
-  t.regex(metrics, /^switchyard_rpc_handled_total\{method=".*\/Range",code="InvalidArgument"\} 1$/m);
+  const range = 'grpc_type="unary",grpc_service="etcdserverpb.KV",grpc_method="Range"';
+  const handled = (rest: string) => metrics.includes(`\ngrpc_server_handled_total{${range},${rest}} 1\n`);
+  t.true(handled('store="default",grpc_code="OK"'), metrics);
+  t.true(handled('store="default",grpc_code="InvalidArgument"'), metrics);
+  t.true(metrics.includes(`\ngrpc_server_handling_seconds_count{${range},store="default"} 2\n`), metrics);
   t.regex(metrics, /^switchyard_connections 1$/m);
   t.regex(metrics, /^process_start_time_seconds \d{10}/m);
   const typed = [...metrics.matchAll(/^# TYPE (\w+)/gmu)].map(([, name]) => name);

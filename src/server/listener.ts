@@ -27,6 +27,8 @@ export interface ListenerOptions {
   readonly injectHttp2: (socket: Socket) => void;
   readonly handleHttp: RequestListener;
   readonly logger: Logger;
+  /** A connection was closed at once, since there are too many. */
+  readonly onRefused?: () => void;
   /** For tests; default 20 s. */
   readonly silenceTimeoutMs?: number;
 }
@@ -62,6 +64,7 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   server.maxConnections = connectionsMax;
   let toldAt = Number.NEGATIVE_INFINITY;
   server.on('drop', () => {
+    options.onRefused?.();
     if (performance.now() - toldAt < tellEveryMs) return;
     toldAt = performance.now();
     logger.warn('client connections refused: there are too many', { connectionsMax });

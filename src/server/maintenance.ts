@@ -39,7 +39,7 @@ export function createMaintenanceService({ router, logger }: ServiceOptions, rea
   /** Passes to an etcd, else runs `own`. */
   const orPass = (own: UnaryHandler): UnaryHandler => {
     return (request, context) => {
-      const { passthrough } = router.defaultStore;
+      const { passthrough } = (context.store = router.defaultStore);
       return passthrough === undefined ? own(request, context) : passUnary(passthrough, request, context);
     };
   };
@@ -87,7 +87,7 @@ export function createMaintenanceService({ router, logger }: ServiceOptions, rea
   };
 
   const snapshot: ServerStreamHandler = (request, stream, context) => {
-    const { passthrough } = router.defaultStore;
+    const { passthrough } = (context.store = router.defaultStore);
     if (passthrough !== undefined) return passServerStream(passthrough, request, stream, context);
     return Promise.reject(notOffered('Snapshot', "back up the database with the database's own tools"));
   };

@@ -17,6 +17,7 @@ export function createRangeStream({ router }: Pick<ServiceOptions, 'router'>): S
     const decoded = decodeRangeRequest(request);
     checkRange(decoded);
     const store = await router.storeFor(keyRange(decoded.key, decoded.rangeEnd), context.signal);
+    context.store = store;
     if (store.passthrough !== undefined) return passServerStream(store.passthrough, request, stream, context);
     checkRangeStream(decoded);
     if (store.rangeStream === undefined) {

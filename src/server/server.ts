@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
-import type { GrpcStatus } from '../grpc/status.ts';
+import { grpcCode } from '../grpc/codes.ts';
 import { ConnectionError, errorCode } from '../http2/frame.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -24,7 +24,9 @@ import { createLeaseService } from './lease.ts';
 import { LifeCycle } from './life-cycle.ts';
 import { listen, type Listener } from './listener.ts';
 import { createMaintenanceService } from './maintenance.ts';
-import { RpcMetrics } from './metrics.ts';
+import { CallMetrics } from './metrics/calls.ts';
+import { createMetrics } from './metrics/registry.ts';
+import type { ConnectionFigures } from './metrics/server-families.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { createRecipeServices } from './recipes.ts';
 import type { Identity, Service, ServiceOptions } from './service.ts';
@@ -105,7 +107,7 @@ const serviceNames = {
 /** What the parts of one server share. */
 interface Parts {
   readonly readiness: Readiness;
-  readonly metrics: RpcMetrics;
+  readonly calls: CallMetrics;
   readonly adapters: CallAdapters;
   readonly lifeCycle: LifeCycle;
   /** Aborted when the server drains. */
@@ -143,27 +145,54 @@ function methodsOf(options: ServerOptions, parts: Parts): ReadonlyMap<string, Se
 }
 
 interface ConnectionsOptions {
-  readonly metrics: RpcMetrics;
+  readonly calls: CallMetrics;
   readonly logger: Logger;
 }
+
+/** The limits of connections as the metrics name them, by the error that ends one. */
+const limitNames: Readonly<Record<number, string>> = {
+  [errorCode.settingsTimeout]: 'greeting',
+  [errorCode.enhanceYourCalm]: 'unread',
+};
 
 /** The HTTP/2 connections of clients. */
 class Connections {
   readonly #methods: ReadonlyMap<string, Serve>;
   readonly #logger: Logger;
   readonly #loads: ClientLoads;
-  readonly #open = new Set<ServerConnection>();
+  readonly #open = new Map<ServerConnection, Socket>();
+  readonly #refused = new Map<string, number>();
+  #accepted = 0;
+  /** Of connections that are closed. */
+  #bytesReceived = 0;
+  #bytesSent = 0;
 
-  constructor(methods: ReadonlyMap<string, Serve>, { metrics, logger }: ConnectionsOptions) {
+  constructor(methods: ReadonlyMap<string, Serve>, { calls, logger }: ConnectionsOptions) {
     this.#methods = methods;
     this.#logger = logger;
-    const refused = (path: string, { code }: GrpcStatus) =>
-      methods.has(path) && metrics.finished(path, code, 0);
-    this.#loads = new ClientLoads({ refused });
-    const gauge = (name: string, help: string, value: () => number) =>
-      metrics.gauge(`switchyard_${name}`, help, value);
-    gauge('asked_bytes', 'What calls that are not over, and watches, hold.', () => this.#loads.askedBytes);
-    gauge('answer_bytes', 'Answers that clients have not taken.', () => this.#loads.answerBytes);
+    this.#loads = new ClientLoads({
+      refused: (tooMuch, path) => {
+        this.refused(tooMuch);
+        // One that was reset got no answer.
+        if (path !== undefined && tooMuch !== 'abandoned') calls.refused(path, grpcCode.resourceExhausted);
+      },
+    });
+  }
+
+  /** Something was refused for `limit`. */
+  refused(limit: string): void {
+    this.#refused.set(limit, (this.#refused.get(limit) ?? 0) + 1);
+  }
+
+  figures(): ConnectionFigures {
+    let bytesReceived = this.#bytesReceived;
+    let bytesSent = this.#bytesSent;
+    for (const { bytesRead, bytesWritten } of this.#open.values()) {
+      bytesReceived += bytesRead;
+      bytesSent += bytesWritten;
+    }
+    const [open, accepted] = [this.#open.size, this.#accepted];
+    return { open, accepted, bytesReceived, bytesSent, held: this.#loads.held, refused: this.#refused };
   }
 
   /** Serves what comes over `socket`. */
@@ -175,28 +204,29 @@ class Connections {
       streamWindowBytes,
       connectionWindowBytes,
       onStream: (stream, fields) => acceptCall(stream, fields, { messageBytesMax, load, serve }),
+      onRefused: () => this.refused('streams'),
       onClose: (error) => {
         this.#open.delete(connection);
+        this.#bytesReceived += socket.bytesRead;
+        this.#bytesSent += socket.bytesWritten;
         if (error === undefined) return;
+        const limit = error instanceof ConnectionError ? limitNames[error.code] : undefined;
+        if (limit !== undefined) this.refused(limit);
         const isOurs = error instanceof ConnectionError && error.code === errorCode.internalError;
         this.#logger[isOurs ? 'error' : 'debug']('client connection ended', { error });
       },
     });
-    this.#open.add(connection);
-  }
-
-  /** How many there are. */
-  get count(): number {
-    return this.#open.size;
+    this.#open.set(connection, socket);
+    this.#accepted++;
   }
 
   /** Tells every client to go elsewhere; their connections close with their last calls. */
   leave(): void {
-    for (const connection of this.#open) connection.leave();
+    for (const connection of this.#open.keys()) connection.leave();
   }
 
   destroy(): void {
-    for (const connection of this.#open) connection.destroy();
+    for (const connection of this.#open.keys()) connection.destroy();
   }
 }
 
@@ -208,20 +238,26 @@ interface Bound {
 /** Every address, or none: what was bound is released when one cannot be. */
 async function bindAll(options: ServerOptions, parts: Parts, connections: Connections): Promise<Bound> {
   const { router, logger, version, worker, log } = options;
-  const { readiness, metrics, lifeCycle, tls } = parts;
+  const { readiness, calls, lifeCycle, tls } = parts;
   const pages = {
     readiness,
-    metrics,
+    metrics: createMetrics({
+      version,
+      worker,
+      calls,
+      connections: () => connections.figures(),
+      readiness,
+      router,
+    }),
     router,
-    connections: () => connections.count,
     logger,
     version,
-    ...(worker === undefined ? {} : { worker }),
     lifeCycle,
     log,
   };
   const handleHttp = createHttpHandler(pages, 'client');
   const handleMetrics = createHttpHandler(pages, 'metrics');
+  const onRefused = () => connections.refused('connections');
   const injectHttp2 = (socket: Socket) => connections.add(socket);
   const bound = { clients: [] as Listener[], metrics: [] as HttpListener[] };
   try {
@@ -229,7 +265,7 @@ async function bindAll(options: ServerOptions, parts: Parts, connections: Connec
     for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleMetrics));
     for (const url of options.listenClientUrls) {
       const secure = url.scheme === 'https' && tls !== undefined ? { tls } : {};
-      bound.clients.push(await listen({ url, ...secure, injectHttp2, handleHttp, logger }));
+      bound.clients.push(await listen({ url, ...secure, injectHttp2, handleHttp, logger, onRefused }));
     }
     lifeCycle.enter('serving');
     return bound;
@@ -275,16 +311,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const lifeCycle = new LifeCycle();
   const clientUrls = [...options.advertiseClientUrls];
   const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
-  const metrics = new RpcMetrics();
+  const calls = new CallMetrics();
   const failures = new FailureLog({ logger, clock });
   const adapters = new CallAdapters({
     failures,
-    metrics,
+    metrics: calls,
     shutdown: shutdown.signal,
     onBroken: options.onBroken,
   });
-  const parts: Parts = { readiness, metrics, adapters, lifeCycle, shutdown, identity, tls };
-  const connections = new Connections(methodsOf(options, parts), { metrics, logger });
+  const parts: Parts = { readiness, calls, adapters, lifeCycle, shutdown, identity, tls };
+  const connections = new Connections(methodsOf(options, parts), { calls, logger });
   const release = () => {
     connections.destroy();
     failures.flush();

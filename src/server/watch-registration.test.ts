@@ -86,6 +86,7 @@ test('a client that has half-closed gets the watches it asked for, also where fi
   const abort = new AbortController();
   const client = new ClientLoads({ refused: () => undefined }).newClient(() => undefined);
   const context: CallContext = {
+    store: undefined,
     method: '/etcdserverpb.Watch/Watch',
     metadata: {},
     signal: abort.signal,

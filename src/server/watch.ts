@@ -171,7 +171,10 @@ class WatchSession {
   /** Registers at once; gives what answers in its turn. */
   #begin(asked: WatchCreateRequest, message: Buffer): () => Promise<void> {
     const weight = this.#weights.take(asked.key.length + asked.rangeEnd.length);
-    if (weight === undefined) return () => this.#createFailed(new EtcdError('tooManyRequests'));
+    if (weight === undefined) {
+      this.#context.client.watchRefused();
+      return () => this.#createFailed(new EtcdError('tooManyRequests'));
+    }
     const registration = new Registration({
       asked,
       storeFor: (range) => this.#storeFor(range),

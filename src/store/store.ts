@@ -22,6 +22,9 @@ import type {
   TxnResponse,
   WatchCreateRequest,
 } from '../etcd/types.ts';
+import type { StoreStats } from './stats.ts';
+
+export type { StoreStats } from './stats.ts';
 
 export type Engine = 'etcd' | 'postgres' | 'mysql' | 'sqlite';
 
@@ -91,6 +94,10 @@ export interface Watch extends AsyncIterable<WatchBatch> {
 export interface StoreStatus {
   readonly revision: Revision;
   readonly compactRevision: Revision;
+  /** What of the compacted revisions has been swept away; undefined where the store does not tell. */
+  readonly sweptRevision?: Revision;
+  /** How many there are; undefined where the store does not tell. */
+  readonly leases?: number;
   /** Bytes on disk, and bytes of it in use; equal where the engine does not tell. */
   readonly dbSize: number;
   readonly dbSizeInUse: number;
@@ -162,6 +169,8 @@ export interface Store extends AsyncDisposable {
   leaseLeases(signal: AbortSignal): Promise<LeaseLeasesResponse>;
   /** Also the health probe: rejects when the store cannot be reached. */
   status(signal: AbortSignal): Promise<StoreStatus>;
+  /** What it has counted. Absent where requests pass as bytes. */
+  stats?(): StoreStats;
   /**
    * The checksum of all history up to and with `revision` (0 = now): equal in all stores with the same history and the same
    * compact revision, etcd's own included. Absent where requests pass as bytes.

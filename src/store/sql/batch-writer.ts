@@ -57,6 +57,8 @@ export interface Written {
   readonly after: Revision;
   /** Undefined when there were too many to keep. */
   readonly changes: readonly Change[] | undefined;
+  /** Over the key index: nobody was held off while it was evaluated. */
+  readonly isScript: boolean;
 }
 
 export interface BatchWriterOptions {
@@ -76,8 +78,6 @@ interface Attempt extends Written {
   readonly last: WriteName;
   /** What it names when this one is there. */
   readonly name: WriteName;
-  /** Nobody was held off while it was evaluated. */
-  readonly isScript: boolean;
 }
 
 /** A transaction that holds the lock of the meta row. */
@@ -113,6 +113,10 @@ export class BatchWriter {
   constructor(options: BatchWriterOptions) {
     this.#options = options;
     this.#statements = writeStatements(options.dialect);
+  }
+
+  get valueBytes(): number {
+    return this.#values.bytes;
   }
 
   /**

@@ -31,6 +31,8 @@ export interface FeedBatch {
   readonly events: readonly Event[];
   readonly after: Revision;
   readonly through: Revision;
+  /** When this process has learned of it, by the clock; absent: just now. */
+  readonly knownAt?: number;
 }
 
 /** Called synchronously; must not throw. */
@@ -45,6 +47,8 @@ export interface ChangeFeed {
   readonly running: boolean;
   /** Everything at or below this revision has been published; 0 before the first start. */
   readonly applied: Revision;
+  /** Events published: offered by this process, and read from the log. */
+  readonly published: Readonly<Record<'own' | 'log', number>>;
   /** Begins to publish what comes after revision `after`. */
   start(after: Revision, listener: FeedListener): void;
   stop(): void;
@@ -99,6 +103,7 @@ interface Asker {
 class LogChangeFeed implements ChangeFeed {
   readonly #options: ChangeFeedOptions;
   readonly #backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+  readonly published = { own: 0, log: 0 };
   #applied = 0n;
   #listener: FeedListener | undefined;
   #stopping = new AbortController();
@@ -162,7 +167,7 @@ class LogChangeFeed implements ChangeFeed {
       return;
     }
     // A read in flight is no obstacle: what it brings is cut to what is above `applied` by then.
-    this.#advance(batch, listener);
+    this.#advance(batch, listener, 'own');
     this.#answer();
   }
 
@@ -228,7 +233,7 @@ class LogChangeFeed implements ChangeFeed {
       return undefined;
     }
     if (through > this.#applied) this.#othersAt = this.#options.clock.now();
-    this.#advance({ events, after: from, through }, listener);
+    this.#advance({ events, after: from, through }, listener, 'log');
     return { revision, hasMore: through < revision };
   }
 
@@ -254,7 +259,7 @@ class LogChangeFeed implements ChangeFeed {
   }
 
   /** Publishes what of `batch` is above `applied`; `batch.after` is not above it. */
-  #advance(batch: FeedBatch, listener: FeedListener): void {
+  #advance(batch: FeedBatch, listener: FeedListener, from: 'own' | 'log'): void {
     const after = this.#applied;
     const { through } = batch;
     if (through <= after) return;
@@ -262,7 +267,8 @@ class LogChangeFeed implements ChangeFeed {
     const events =
       batch.after === after ? batch.events : batch.events.filter(({ kv }) => kv.modRevision > after);
     this.#applied = through;
-    const published = { events, after, through };
+    this.published[from] += events.length;
+    const published = { ...batch, events, after };
     this.#options.published?.(published);
     listener.publish(published);
   }
@@ -272,7 +278,7 @@ class LogChangeFeed implements ChangeFeed {
     let taken = 0;
     for (const offer of this.#offers) {
       if (offer.after > this.#applied) break;
-      this.#advance(offer, listener);
+      this.#advance(offer, listener, 'own');
       taken++;
     }
     this.#offers.splice(0, taken);

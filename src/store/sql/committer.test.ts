@@ -47,6 +47,10 @@ class FakeDatabase implements Driver {
 
   async script() {}
 
+  stats() {
+    return { pools: new Map(), statements: new Map() };
+  }
+
   async close() {}
 }
 

@@ -5,6 +5,8 @@
 import { SqlFault } from '../../dialect/dialect.ts';
 import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
+import { countBounds, Histogram, latencyBounds } from '../../lib/histogram.ts';
+import type { WriteStats } from '../stats.ts';
 import { BatchWriter, type BatchWriterOptions, type Written } from './batch-writer.ts';
 import type { Job } from './job.ts';
 import { updateCompactRevision } from './compactor.ts';
@@ -35,6 +37,9 @@ export interface Commit {
 }
 
 export interface Committer {
+  readonly stats: WriteStats;
+  /** What the recent values take that are kept for writes. */
+  readonly valueBytes: number;
   /**
    * Runs `job` in a batch; resolves when it is durable. An abort takes effect while the job waits, not later.
    * @throws EtcdError as the job does; tooManyRequests; timeout when the database does not answer or the outcome is not
@@ -89,6 +94,13 @@ class GroupCommitter implements Committer {
   readonly #writer: BatchWriter;
   #queue: Waiting[] = [];
   #queueBytes = 0;
+  readonly #batchTxns = new Histogram(countBounds);
+  readonly #waitSeconds = new Histogram(latencyBounds);
+  readonly #commitSeconds = new Histogram(latencyBounds);
+  readonly #committed = { index: 0, lock: 0 };
+  #failed = 0;
+  #refused = 0;
+  #late = 0;
   #running: Promise<void> | undefined;
   readonly #closed = new AbortController();
 
@@ -98,11 +110,30 @@ class GroupCommitter implements Committer {
     this.#writer = new BatchWriter(options);
   }
 
+  get stats(): WriteStats {
+    return {
+      queued: this.#queue.length,
+      queuedBytes: this.#queueBytes,
+      batchTxns: this.#batchTxns,
+      waitSeconds: this.#waitSeconds,
+      commitSeconds: this.#commitSeconds,
+      committed: this.#committed,
+      failed: this.#failed,
+      refused: this.#refused,
+      late: this.#late,
+    };
+  }
+
+  get valueBytes(): number {
+    return this.#writer.valueBytes;
+  }
+
   run<T>(job: Job<T>, signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       if (this.#closed.signal.aborted) return reject(new EtcdError('stopped'));
       if (signal?.aborted) return reject(signal.reason as Error);
       if (this.#queue.length >= queueJobsMax || this.#queueBytes + job.bytes > queueBytesMax) {
+        this.#refused++;
         return reject(new EtcdError('tooManyRequests'));
       }
       this.#queueBytes += job.bytes;
@@ -188,7 +219,8 @@ class GroupCommitter implements Committer {
 
   #take(): Waiting[] {
     const batch: Waiting[] = [];
-    const oldest = this.#options.clock.now() - waitMaxMs;
+    const now = this.#options.clock.now();
+    const oldest = now - waitMaxMs;
     let taken = 0;
     let bytes = 0;
     for (const waiting of this.#queue) {
@@ -200,7 +232,9 @@ class GroupCommitter implements Committer {
         waiting.reject(waiting.signal.reason);
         continue;
       }
+      this.#waitSeconds.observe((now - waiting.since) / 1000);
       if (waiting.since < oldest) {
+        this.#late++;
         waiting.reject(new EtcdError('timeout'));
         continue;
       }
@@ -213,10 +247,15 @@ class GroupCommitter implements Committer {
 
   async #commit(batch: readonly Waiting[]): Promise<void> {
     let written: Written;
+    const began = performance.now();
     try {
       const jobs = batch.map(({ job }) => job);
       written = await this.#writer.write(jobs, this.#closed.signal);
+      this.#batchTxns.observe(batch.length);
+      this.#commitSeconds.observe((performance.now() - began) / 1000);
+      this.#committed[written.isScript ? 'index' : 'lock']++;
     } catch (error) {
+      this.#failed++;
       const mayBeOfOne = !(toEtcdError(error) instanceof EtcdError) || isTooLarge(error);
       if (this.#closed.signal.aborted && !mayBeOfOne) this.#abandon();
       if (batch.length === 1 || !mayBeOfOne) {

@@ -17,6 +17,7 @@ import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
 import { checkFormat } from './format.ts';
+import type { CompactionStats } from '../stats.ts';
 import { createSlots } from './limits.ts';
 import { bytes, int64 } from './row.ts';
 import { pairsMax } from './statements.ts';
@@ -33,6 +34,7 @@ const retryFirstMs = 250;
 const retryMaxMs = 30_000;
 
 export interface Compactor {
+  readonly stats: CompactionStats;
   /**
    * Records the compact revision and wakes the sweep; with `physical` waits until everything up to it has been swept.
    * @throws EtcdError compacted at or below the compact revision, futureRevision, tooManyRequests
@@ -112,12 +114,22 @@ class SqlCompactor implements Compactor {
   readonly #stop = new AbortController();
   readonly #waiters = new Set<Waiter>();
   readonly #slot = createSlots(1, waitingMax);
+  #rowsSwept = 0;
+  #sweepsFailed = 0;
   #running: Promise<void> | undefined;
   /** Ends the pause of the sweep. */
   #wake = new AbortController();
 
   constructor(options: CompactorOptions) {
     this.#options = options;
+  }
+
+  get stats(): CompactionStats {
+    return {
+      rowsSwept: this.#rowsSwept,
+      sweepsFailed: this.#sweepsFailed,
+      refused: this.#slot.refused,
+    };
   }
 
   async compact({ revision, physical }: CompactionRequest, signal: AbortSignal) {
@@ -183,6 +195,7 @@ class SqlCompactor implements Compactor {
         backoff.reset();
       } catch (error) {
         pauseMs = backoff.next();
+        this.#sweepsFailed++;
         if (!this.#stop.signal.aborted)
           logger.warn('Sweeping compacted rows failed; it goes on later', { error });
       }
@@ -209,6 +222,7 @@ class SqlCompactor implements Compactor {
       const pairs = garbageOf(rows, target);
       const outcome = await this.#delete(pairs, upTo > swept ? upTo : undefined);
       deleted += outcome.deleted;
+      this.#rowsSwept += outcome.deleted;
       if (upTo > swept) {
         if (!outcome.isAhead) return 'overtaken';
         swept = upTo;

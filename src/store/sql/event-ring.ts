@@ -43,6 +43,11 @@ export class EventRing {
     return this.#events.length - this.#head;
   }
 
+  /** What the events weigh, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** Forgets everything; history begins above `revision`. */
   reset(revision: Revision): void {
     this.#events = [];

@@ -9,6 +9,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import type { LeaseStats } from '../stats.ts';
 import type { Committer } from './committer.ts';
 import { leaseStatements } from './lease-statements.ts';
 import { Presence } from './presence.ts';
@@ -33,6 +34,7 @@ export interface LeaseRequest {
 }
 
 export interface Lessor {
+  readonly stats: LeaseStats;
   /** @throws EtcdError leaseExists, leaseTtlTooLarge */
   grant(
     lease: LeaseRequest,
@@ -95,6 +97,7 @@ class SqlLessor implements Lessor {
   readonly #statements: ReturnType<typeof leaseStatements>;
   readonly #presence = new Presence();
   readonly #stop = new AbortController();
+  readonly stats = { granted: 0, renewed: 0, expired: 0 };
   #running: Promise<void> | undefined;
 
   constructor(options: LessorOptions) {
@@ -115,6 +118,7 @@ class SqlLessor implements Lessor {
       }
       throw error;
     }
+    this.stats.granted++;
     const { rows } = await driver.query(this.#statements.select, [id], signal);
     return { revision: int64(metaOf(rows), 'revision'), ttlSeconds: granted };
   }
@@ -136,7 +140,10 @@ class SqlLessor implements Lessor {
     for (let row = before; row['ttl_seconds'] !== null; row = await select()) {
       const ttlSeconds = Number(int64(row, 'ttl_seconds'));
       const { affected } = await driver.query(this.#statements.renew, [id], signal);
-      if (affected > 0 || (await this.#revived(id, signal))) return { revision, ttlSeconds };
+      if (affected > 0 || (await this.#revived(id, signal))) {
+        this.stats.renewed++;
+        return { revision, ttlSeconds };
+      }
       // Not found: it was removed elsewhere, or renewed.
       if ((await this.#options.revoke(id, { onlyIfExpired: true })).found) break;
     }
@@ -218,6 +225,9 @@ class SqlLessor implements Lessor {
       if (ids.length === 0) continue;
       const outcomes = await Promise.allSettled(ids.map((id) => revoke(id, { onlyIfExpired: true })));
       const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+      this.stats.expired += outcomes.filter(
+        (outcome) => outcome.status === 'fulfilled' && outcome.value.found,
+      ).length;
       if (failed !== undefined) throw failed.reason;
       this.#presence.seen(clock.now());
       logger.debug('Leases have expired', { leases: ids.length });

@@ -4,6 +4,8 @@ import { EtcdError } from '../../etcd/errors.ts';
 
 /** Runs at most `max` tasks at a time, the others in the order they came. */
 export interface Slots {
+  /** How many were refused since too many waited. */
+  readonly refused: number;
   /** Rejects with the signal's reason when it is aborted before the task's turn. @throws EtcdError tooManyRequests */
   run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T>;
 }
@@ -11,10 +13,14 @@ export interface Slots {
 /** Slots for `max` tasks; at most `waitingMax` wait for one. */
 export function createSlots(max: number, waitingMax = Number.POSITIVE_INFINITY): Slots {
   let running = 0;
+  let refused = 0;
   const waiting = new Set<() => void>();
   const turn = (signal: AbortSignal) =>
     new Promise<void>((resolve, reject) => {
-      if (waiting.size >= waitingMax) return reject(new EtcdError('tooManyRequests'));
+      if (waiting.size >= waitingMax) {
+        refused++;
+        return reject(new EtcdError('tooManyRequests'));
+      }
       const onTurn = () => {
         signal.removeEventListener('abort', onAbort);
         resolve();
@@ -27,6 +33,9 @@ export function createSlots(max: number, waitingMax = Number.POSITIVE_INFINITY):
       signal.addEventListener('abort', onAbort, { once: true });
     });
   return {
+    get refused() {
+      return refused;
+    },
     async run(task, signal) {
       signal.throwIfAborted();
       if (running < max) running++;

@@ -22,6 +22,14 @@ export const selectRevisions: Statement = {
   text: 'SELECT revision, compact_revision FROM switchyard_meta WHERE id = 1',
 };
 
+/** The same with how far the sweep is and how many leases there are (`swept_revision`, `leases`). */
+export const selectStatus: Statement = {
+  name: 'status',
+  text:
+    'SELECT revision, compact_revision, swept_revision,' +
+    ' (SELECT COUNT(*) FROM switchyard_lease) AS leases FROM switchyard_meta WHERE id = 1',
+};
+
 /**
  * At most `limit` rows of the log with after < mod_revision <= through, the lowest revisions first (rows come in no
  * order), each with the pair before it (`prev_…`, NULL where there is none) and with the meta row. Without log rows:

@@ -7,6 +7,8 @@ import type { QueryResult, Row, SqlValue, Statement } from '../../dialect/dialec
 import { EtcdError } from '../../etcd/errors.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { RangeRequest } from '../../etcd/types.ts';
+import { countBounds, Histogram } from '../../lib/histogram.ts';
+import type { GetStats } from '../stats.ts';
 import { hasKey, snapshotOf } from './past.ts';
 import { selectKeys } from './range-statements.ts';
 import { readRange, type RangeAnswer } from './range.ts';
@@ -29,6 +31,7 @@ export type QueryAlone = (
 ) => Promise<QueryResult>;
 
 export interface PointReads {
+  readonly stats: GetStats;
   /** For requests that `isPointRead`. @throws EtcdError compacted, futureRevision, tooManyRequests; the abort reason */
   read(request: RangeRequest, signal: AbortSignal): Promise<RangeAnswer>;
 }
@@ -63,11 +66,17 @@ class JoinedReads implements PointReads {
   readonly #query: QueryAlone;
   /** In order of arrival; some may be over. */
   #waiting: Get[] = [];
+  readonly #batchKeys = new Histogram(countBounds);
+  #refused = 0;
   #underWay = 0;
   #isDue = false;
 
   constructor(query: QueryAlone) {
     this.#query = query;
+  }
+
+  get stats(): GetStats {
+    return { queued: this.#waiting.length, batchKeys: this.#batchKeys, refused: this.#refused };
   }
 
   async read(request: RangeRequest, signal: AbortSignal): Promise<RangeAnswer> {
@@ -87,7 +96,10 @@ class JoinedReads implements PointReads {
   #find(key: Buffer, signal: AbortSignal): Promise<Found> {
     return new Promise<Found>((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
-      if (this.#waiting.length >= waitingMax) return reject(new EtcdError('tooManyRequests'));
+      if (this.#waiting.length >= waitingMax) {
+        this.#refused++;
+        return reject(new EtcdError('tooManyRequests'));
+      }
       const leave = () => {
         get.isOver = true;
         signal.removeEventListener('abort', onAbort);
@@ -134,6 +146,7 @@ class JoinedReads implements PointReads {
 
   async #ask(gets: readonly Get[]): Promise<void> {
     this.#underWay++;
+    this.#batchKeys.observe(gets.length);
     const shared = { left: gets.length, abort: new AbortController() };
     for (const get of gets) get.shared = shared;
     try {

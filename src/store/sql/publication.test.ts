@@ -8,7 +8,7 @@ function publicationOf(log: FakeLog, ...keys: readonly string[]) {
   const after = log.revision;
   const through = log.commit(...keys);
   const events = log.events.filter(({ kv }) => kv.modRevision > after);
-  return new Publication(events, { after, through });
+  return new Publication(events, { after, through, knownAt: 0 });
 }
 
 test('a publication is one batch with previous values and one without, each made once', (t) => {

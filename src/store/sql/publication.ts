@@ -10,6 +10,8 @@ export class Publication {
   readonly events: readonly Event[];
   readonly after: Revision;
   readonly through: Revision;
+  /** When this process has learned of it, by the clock. */
+  readonly knownAt: number;
   /** With previous values. */
   readonly whole: WatchBatch;
   readonly #bytes: number;
@@ -17,11 +19,16 @@ export class Publication {
 
   constructor(
     events: readonly Event[],
-    { after, through }: { readonly after: Revision; readonly through: Revision },
+    {
+      after,
+      through,
+      knownAt,
+    }: { readonly after: Revision; readonly through: Revision; readonly knownAt: number },
   ) {
     this.events = events;
     this.after = after;
     this.through = through;
+    this.knownAt = knownAt;
     this.whole = batchOf(events);
     this.#bytes = events.reduce((sum, event) => sum + eventBytes(event), 0);
   }

@@ -18,7 +18,6 @@ import type {
   RangeChunk,
   RangeRequest,
   RangeResponse,
-  RequestOp,
   ResponseHeader,
   Revision,
   TxnRequest,
@@ -27,7 +26,7 @@ import type {
 } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import type { Engine, Store, StoreStatus, Watch, WatchPace } from '../store.ts';
+import type { Engine, Store, StoreStats, StoreStatus, Watch, WatchPace } from '../store.ts';
 import { createChangeFeed, type ChangeFeed } from './change-feed.ts';
 import { createCommitter, type Committer } from './committer.ts';
 import { createCompactor, type Compactor } from './compactor.ts';
@@ -40,7 +39,7 @@ import { createKeyCounts } from './keys/key-counts.ts';
 import { createKeyIndex, type KeyIndex } from './keys/key-index.ts';
 import { createLessor, type FindLease, type Lessor } from './lessor.ts';
 import { createLogReader, revisionsOf, type LogReader } from './log-reader.ts';
-import { selectRevisions } from './log-statements.ts';
+import { selectRevisions, selectStatus } from './log-statements.ts';
 import { createPointReads, isPointRead, type PointReads } from './point-reads.ts';
 import { readRange } from './range.ts';
 import { streamRange } from './range-stream.ts';
@@ -48,6 +47,7 @@ import { int64 } from './row.ts';
 import { TableReader } from './live-reader.ts';
 import { BatchState, eventsOf } from './state.ts';
 import { queryOf, writeStatements, type Query } from './statements.ts';
+import { sizeOf } from './txn-size.ts';
 import { applyTxn, isReadOnly, needsOf } from './txn.ts';
 import { createWatchHub, type WatchHub } from './watch-hub.ts';
 
@@ -137,7 +137,7 @@ class DatabaseStore implements SqlStore {
         if (!this.#feed.running) return;
         const events = changes && eventsOf(changes);
         if (events === undefined) this.#feed.hint();
-        else this.#feed.offer({ after, through, events });
+        else this.#feed.offer({ after, through, events, knownAt: clock.now() });
       },
     });
     this.#compactor = createCompactor({ driver, dialect, clock, logger });
@@ -258,12 +258,15 @@ class DatabaseStore implements SqlStore {
 
   status(signal: AbortSignal): Promise<StoreStatus> {
     return this.#answer(signal, async () => {
-      const { revision, compactRevision } = await retried(() => this.#reader.revisions(signal));
+      const counted = await retried(() => this.#driver.query(selectStatus, [], signal));
+      const [row] = counted.rows;
+      const { revision, compactRevision } = revisionsOf(counted);
       const size = { name: 'size', text: this.#options.dialect.sql.size };
       const { rows } = await retried(() => this.#driver.query(size, [], signal));
       return {
         revision,
         compactRevision,
+        ...(row && { sweptRevision: int64(row, 'swept_revision'), leases: Number(int64(row, 'leases')) }),
         dbSize: rows[0] === undefined ? 0 : Number(int64(rows[0], 'size')),
         dbSizeInUse: rows[0] === undefined ? 0 : Number(int64(rows[0], 'used')),
         version: this.#options.version,
@@ -272,6 +275,21 @@ class DatabaseStore implements SqlStore {
         raftTerm,
       };
     });
+  }
+
+  stats(): StoreStats {
+    return {
+      revision: this.#highestTold(),
+      feedRevision: this.#feed.applied,
+      keys: this.#index.size,
+      valueBytes: this.#committer.valueBytes,
+      writes: this.#committer.stats,
+      gets: this.#pointReads.stats,
+      watches: this.#hub.stats(),
+      compaction: this.#compactor.stats,
+      leases: this.#lessor.stats,
+      driver: this.#driver.stats(),
+    };
   }
 
   hashKv(asked: Revision, signal: AbortSignal): Promise<HashKvResponse> {
@@ -378,22 +396,4 @@ class DatabaseStore implements SqlStore {
     }
     return adopted;
   }
-}
-
-/** What a compare or an op weighs beside its keys and values, about. */
-const opBytes = 256;
-
-/** Bytes that a txn takes while it waits, about. */
-function sizeOf({ compare, success, failure }: TxnRequest): number {
-  let total = opBytes * (1 + compare.length + success.length + failure.length);
-  for (const { key, rangeEnd, target, operand } of compare)
-    total += key.length + rangeEnd.length + (target === 'value' ? operand.length : 0);
-  for (const op of success) total += sizeOfOp(op);
-  for (const op of failure) total += sizeOfOp(op);
-  return total;
-}
-
-function sizeOfOp(op: RequestOp): number {
-  if (op.type === 'txn') return sizeOf(op.request);
-  return op.request.key.length + (op.type === 'put' ? op.request.value : op.request.rangeEnd).length;
 }

@@ -40,6 +40,11 @@ export class ValueCache {
     this.#bytesMax = bytesMax;
   }
 
+  /** What all values weigh, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** The value that `key` got at `modRevision`, if it is still here. */
   get(key: Buffer, modRevision: Revision): Buffer | undefined {
     const entry = this.#entries.get(nameOf(key));

@@ -140,6 +140,7 @@ export class FakeFeed implements ChangeFeed {
   readonly #log: FakeLog;
   #listener: FeedListener | undefined;
   #askers: (() => void)[] = [];
+  readonly published = { own: 0, log: 0 };
   applied = 0n;
   hints = 0;
 

@@ -8,7 +8,9 @@ import { EtcdError } from '../../etcd/errors.ts';
 import { keyRange } from '../../etcd/range.ts';
 import type { Event, Revision, WatchCreateRequest } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
+import { Histogram, latencyBounds } from '../../lib/histogram.ts';
 import type { Logger } from '../../lib/log.ts';
+import type { WatchStats } from '../stats.ts';
 import type { Watch, WatchPace } from '../store.ts';
 import type { ChangeFeed, FeedBatch, FeedListener } from './change-feed.ts';
 import { EventRing } from './event-ring.ts';
@@ -41,6 +43,7 @@ export interface WatchHub {
    */
   watch(request: WatchCreateRequest, signal: AbortSignal, pace?: WatchPace): Promise<Watch>;
   counts(): WatcherCounts;
+  stats(): WatchStats;
   /** Every iteration throws EtcdError stopped. */
   close(): void;
 }
@@ -79,6 +82,9 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
   #progressAskers = new Set<Watcher>();
   #progressAsked = false;
   #linger: AbortController | undefined;
+  readonly #lagSeconds = new Histogram(latencyBounds);
+  #delivered = 0;
+  #compacted = 0;
   #historyFailing = false;
   #closed = false;
 
@@ -134,6 +140,23 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     return { synced, behind: this.#watchers.size - synced };
   }
 
+  stats(): WatchStats {
+    let next = this.applied + 1n;
+    for (const watcher of this.#watchers.keys())
+      if (watcher.state === 'behind' && watcher.nextRevision < next) next = watcher.nextRevision;
+    return {
+      feedRunning: this.#feed.running,
+      events: this.#feed.published,
+      watchers: { ...this.counts() },
+      behindRevisions: Number(this.applied + 1n - next),
+      delivered: this.#delivered,
+      lagSeconds: this.#lagSeconds,
+      compacted: this.#compacted,
+      ringEvents: this.ring.size,
+      ringBytes: this.ring.bytes,
+    };
+  }
+
   close(): void {
     this.#closed = true;
     for (const watcher of this.#watchers.keys()) watcher.end(new EtcdError('stopped'));
@@ -148,6 +171,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     for (const watcher of this.#holding) if (!watcher.letGo(this.ring.floor)) break;
     const framed = frameEvents(batch.events);
     this.ring.append(framed, batch.through);
+    const { after, through, knownAt = this.clock.now() } = batch;
     const due = new Map<Interest<Watcher>, Event[]>();
     for (const event of framed) {
       this.#index.match(event.kv.key, (interest) => {
@@ -157,8 +181,7 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
       });
     }
     for (const [interest, events] of due) {
-      const { after, through } = batch;
-      const publication = new Publication(events, { after, through });
+      const publication = new Publication(events, { after, through, knownAt });
       for (const watcher of interest.members) watcher.offer(publication);
     }
     this.wakes.flush();
@@ -185,6 +208,11 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     this.#historyFailing = true;
   }
 
+  delivered(events: number, knownAt?: number): void {
+    this.#delivered += events;
+    if (knownAt !== undefined) this.#lagSeconds.observe((this.clock.now() - knownAt) / 1000);
+  }
+
   holds(watcher: Watcher): void {
     this.#holding.add(watcher);
   }
@@ -201,7 +229,8 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     void this.#answerProgress();
   }
 
-  leave(watcher: Watcher): void {
+  leave(watcher: Watcher, failure?: EtcdError): void {
+    if (failure?.reason === 'compacted') this.#compacted++;
     this.#watchers.get(watcher)?.();
     this.#watchers.delete(watcher);
     this.#index.delete(watcher.range, watcher);

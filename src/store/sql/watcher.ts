@@ -44,7 +44,9 @@ export interface WatcherHost {
   holds(watcher: Watcher): void;
   /** The watcher's queue is empty again. */
   holdsNothing(watcher: Watcher): void;
-  leave(watcher: Watcher): void;
+  leave(watcher: Watcher, failure?: EtcdError): void;
+  /** Events were given to the consumer; `knownAt`: when the first of them was known, absent: long ago. */
+  delivered(events: number, knownAt?: number): void;
   historyFailed(error: unknown): void;
 }
 
@@ -77,6 +79,8 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   #queue: WatchBatch[] = [];
   /** Everything at or below has been taken; of use while something is queued. */
   #queuedAfter: Revision = 0n;
+  /** When the first of what is queued was known. */
+  #queuedSince = 0;
   #queuedEvents = 0;
   #queuedBytes = 0;
   #markDue = false;
@@ -142,6 +146,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     }
     if (this.#queue.length === 0) {
       this.#queuedAfter = after;
+      this.#queuedSince = publication.knownAt;
       this.#host.holds(this);
     }
     this.#queue.push(batch);
@@ -169,7 +174,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     this.#failure = failure;
     if (failure?.reason !== 'compacted') this.#clear();
     this.#reading?.abort();
-    this.#host.leave(this);
+    this.#host.leave(this, failure);
     this.wake();
   }
 
@@ -229,6 +234,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
   /** All that is queued, as one batch; undefined when that is nothing any more. */
   #take(): WatchBatch | undefined {
     const queue = this.#queue;
+    if (queue.length > 0) this.#host.delivered(this.#queuedEvents, this.#queuedSince);
     this.#clear();
     return queue.length === 0 ? undefined : joined(queue);
   }
@@ -259,6 +265,7 @@ export class Watcher implements Watch, AsyncIterator<WatchBatch, undefined> {
     // No await between looking at `applied` and joining: a publication comes either before both or after both.
     if (this.#position >= this.#host.applied) this.#state = 'synced';
     const events = this.#select(chunk.events);
+    this.#host.delivered(events.length);
     return events.length > 0 ? { events, revision: chunk.through } : undefined;
   }
 

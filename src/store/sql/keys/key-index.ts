@@ -48,6 +48,8 @@ export interface KeyIndex {
   readonly revision: Revision | undefined;
   /** How often it was built: what was known before a build may be of another history. */
   readonly builds: number;
+  /** How many keys it knows, and what they take in memory; undefined while it is being built. */
+  readonly size: { readonly count: number; readonly bytes: number } | undefined;
   /** Undefined = the key is not there. Only while `revision` is defined. */
   get(key: Buffer): KeyMeta | undefined;
   /**
@@ -111,6 +113,11 @@ class DatabaseKeyIndex implements KeyIndex {
 
   get builds(): number {
     return this.#builds;
+  }
+
+  get size(): { readonly count: number; readonly bytes: number } | undefined {
+    const keys = this.#content?.keys;
+    return keys && { count: keys.size, bytes: keys.bytes };
   }
 
   get(key: Buffer): KeyMeta | undefined {
