@@ -83,6 +83,7 @@ function cutAfter(driver: Driver, allowed: number): Driver {
     transaction: (mode, body, signal) => driver.transaction(mode, (session) => body(cut(session)), signal),
     writeAfter: (opening, body) => driver.writeAfter(opening, body),
     script: (script) => driver.script(script),
+    stats: () => driver.stats(),
     close: () => driver.close(),
   };
 }
