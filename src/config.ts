@@ -5,14 +5,7 @@ import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
 import type { LogFormat, LogLevel } from './lib/log.ts';
 import { workerPortProblems } from './lib/worker-ports.ts';
-
-/** Paths of PEM files. */
-export interface TlsFiles {
-  readonly certFile: string;
-  readonly keyFile: string;
-  /** With it, only clients with a certificate of this authority are let in. */
-  readonly trustedCaFile?: string;
-}
+import { readTls, tlsFlags, type TlsSettings } from './tls-flags.ts';
 
 export interface Config {
   readonly name: string;
@@ -24,7 +17,7 @@ export interface Config {
   readonly defaultEndpoint?: string;
   readonly topology: { readonly path: string; readonly given: 'by-name' | 'by-default' };
   readonly keyPrefix: string;
-  readonly tls?: TlsFiles;
+  readonly tls?: TlsSettings;
   /** Processes that serve the client addresses together. */
   readonly workers: number;
   readonly progressNotifyIntervalMs: number;
@@ -82,7 +75,7 @@ const flags = [
     value: 'text',
     placeholder: 'URL,…',
     default: 'http://127.0.0.1:2381',
-    help: 'addresses for /metrics, /livez, /readyz, /health and /version, http; empty: none',
+    help: 'addresses for /metrics, /livez, /readyz, /health and /version, http or https; empty: none',
   },
   {
     name: 'topology',
@@ -104,24 +97,7 @@ const flags = [
     help: "kube-apiserver's --etcd-prefix",
   },
   { name: 'name', value: 'text', placeholder: 'NAME', help: "this gateway's name (default: the host's)" },
-  { name: 'cert-file', value: 'text', placeholder: 'FILE', help: "the server's certificate (PEM)" },
-  { name: 'key-file', value: 'text', placeholder: 'FILE', help: "the certificate's key (PEM)" },
-  {
-    name: 'trusted-ca-file',
-    value: 'text',
-    placeholder: 'FILE',
-    help: 'authority of client certificates (PEM); clients without a certificate of it are refused',
-  },
-  {
-    name: 'client-cert-auth',
-    value: 'switch',
-    help: 'demand client certificates; needs, and is already implied by --trusted-ca-file',
-  },
-  {
-    name: 'insecure-allow-remote',
-    value: 'switch',
-    help: 'permit http:// on addresses other than loopback: whoever reaches the port reads and writes every key',
-  },
+  ...tlsFlags,
   {
     name: 'workers',
     value: 'text',
@@ -281,45 +257,21 @@ class Reader {
     return 1000;
   }
 
-  urls(name: FlagName, schemes: readonly ('http' | 'https')[]): ListenUrl[] {
+  urls(name: FlagName): ListenUrl[] {
     const parts = (this.text(name) ?? '').split(',').filter((part) => part.trim() !== '');
     return parts.flatMap((part) => {
       const url = parseListenUrl(part.trim());
-      if (url !== undefined && schemes.includes(url.scheme)) return [url];
-      const expected = schemes.map((scheme) => `${scheme}://HOST:PORT`).join(' or ');
-      this.problems.push(`Expected ${expected} in ${this.shown(name)}, got ${part.trim()}`);
+      if (url !== undefined) return [url];
+      this.problems.push(
+        `Expected http://HOST:PORT or https://HOST:PORT in ${this.shown(name)}, got ${part.trim()}`,
+      );
       return [];
     });
   }
 }
 
-function readTls(reader: Reader, urls: readonly ListenUrl[]): TlsFiles | undefined {
-  const certFile = reader.text('cert-file');
-  const keyFile = reader.text('key-file');
-  const trustedCaFile = reader.text('trusted-ca-file');
-  if ((certFile === undefined) !== (keyFile === undefined)) {
-    reader.problems.push(
-      `Expected --cert-file and --key-file together, got only --${certFile === undefined ? 'key' : 'cert'}-file`,
-    );
-    return undefined;
-  }
-  if (reader.on('client-cert-auth') && trustedCaFile === undefined)
-    reader.problems.push('Expected --trusted-ca-file with --client-cert-auth, got none');
-  if (certFile === undefined || keyFile === undefined) {
-    const secure = urls.find((url) => url.scheme === 'https');
-    if (secure !== undefined)
-      reader.problems.push(`Expected --cert-file and --key-file for ${secure.text}, got neither`);
-    else if (trustedCaFile !== undefined)
-      reader.problems.push('Expected --cert-file and --key-file with --trusted-ca-file, got neither');
-    return undefined;
-  }
-  if (!urls.some((url) => url.scheme === 'https'))
-    reader.problems.push('Expected an https:// address in --listen-client-urls with --cert-file, got none');
-  return trustedCaFile === undefined ? { certFile, keyFile } : { certFile, keyFile, trustedCaFile };
-}
-
 function readClientUrls(reader: Reader): ListenUrl[] {
-  const urls = reader.urls('listen-client-urls', ['http', 'https']);
+  const urls = reader.urls('listen-client-urls');
   if (urls.length === 0 && reader.problems.length === 0)
     reader.problems.push('Expected at least one address in --listen-client-urls, got none');
   for (const url of urls) {
@@ -358,12 +310,13 @@ export function readConfig(
   const listenClientUrls = readClientUrls(reader);
   const topology = reader.text('topology');
   const defaultEndpoint = reader.text('default-endpoint');
-  const tls = readTls(reader, listenClientUrls);
+  const listenMetricsUrls = reader.urls('listen-metrics-urls');
+  const tls = readTls(reader, { clients: listenClientUrls, metrics: listenMetricsUrls });
   const config: Config = {
     name: reader.text('name') ?? host.name,
     listenClientUrls,
-    advertiseClientUrls: reader.urls('advertise-client-urls', ['http', 'https']).map((url) => url.text),
-    listenMetricsUrls: reader.urls('listen-metrics-urls', ['http']),
+    advertiseClientUrls: reader.urls('advertise-client-urls').map((url) => url.text),
+    listenMetricsUrls,
     ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
     topology:
       topology === undefined

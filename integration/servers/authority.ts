@@ -1,7 +1,14 @@
 // Certificates for tests, made without any program: an authority, and servers and clients of it. X.509 is written by hand in
 // DER (RFC 5280), which is little for P-256 keys and one name.
 
-import { createPrivateKey, generateKeyPairSync, randomBytes, sign, type KeyObject } from 'node:crypto';
+import {
+  createPrivateKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  X509Certificate,
+  type KeyObject,
+} from 'node:crypto';
 
 /** PEM texts. */
 export interface Certificate {
@@ -30,11 +37,16 @@ const extension = (id: string, value: Buffer) => der(tag.sequence, oid(id), der(
 /** True in DER. */
 const yes = der(1, Buffer.from([0xff]));
 const basicConstraints = (...flags: readonly Buffer[]) => extension('551d13', der(tag.sequence, ...flags));
-/** localhost and 127.0.0.1. */
-const alternativeNames = extension(
-  '551d11',
-  der(tag.sequence, der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1]))),
-);
+/** The names given and, as every server here is on this machine, 127.0.0.1. */
+const alternativeNames = (hostnames: readonly string[]) =>
+  extension(
+    '551d11',
+    der(
+      tag.sequence,
+      ...hostnames.map((name) => der(0x82, Buffer.from(name))),
+      der(0x87, Buffer.from([127, 0, 0, 1])),
+    ),
+  );
 
 function pem(label: string, bytes: Buffer): string {
   const lines = bytes.toString('base64').match(/.{1,64}/gu) ?? [];
@@ -47,9 +59,11 @@ function issue(
   subject: string,
   issuer: string,
   issuerKey: KeyObject,
-  own: { publicKey: Buffer; ca: boolean },
+  own: { publicKey: Buffer; hostnames?: readonly string[] },
 ): string {
-  const extensions = own.ca ? [basicConstraints(yes)] : [basicConstraints(), alternativeNames];
+  const { hostnames } = own;
+  const extensions =
+    hostnames === undefined ? [basicConstraints(yes)] : [basicConstraints(), alternativeNames(hostnames)];
   const body = der(
     tag.sequence,
     der(0xa0, der(tag.integer, Buffer.from([2]))),
@@ -73,21 +87,47 @@ function keyPair() {
   });
 }
 
-/** An authority that signs certificates for this machine, valid a day. */
-export function createAuthority(name: string): {
+/** Signs certificates for this machine, valid a day. */
+export interface Authority {
   readonly cert: string;
-  issue(subject: string): Certificate;
-} {
+  /** `hostnames`: the DNS names in it; default: localhost. */
+  issue(subject: string, hostnames?: readonly string[]): Certificate;
+  /** The list of certificates that count no more. */
+  revoke(certificates: readonly Certificate[]): string;
+}
+
+function revocationList(issuer: string, issuerKey: KeyObject, certificates: readonly Certificate[]): string {
+  const since = time(new Date(Date.now() - dayMs));
+  const revoked = certificates.map(({ cert }) => {
+    const serial = Buffer.from(new X509Certificate(cert).serialNumber, 'hex');
+    return der(tag.sequence, der(tag.integer, serial), since);
+  });
+  const body = der(
+    tag.sequence,
+    der(tag.integer, Buffer.from([1])),
+    ecdsaWithSha256,
+    commonName(issuer),
+    since,
+    time(new Date(Date.now() + dayMs)),
+    ...(revoked.length === 0 ? [] : [der(tag.sequence, ...revoked)]),
+  );
+  const signature = der(tag.bits, Buffer.from([0]), sign('sha256', body, issuerKey));
+  return pem('X509 CRL', der(tag.sequence, body, ecdsaWithSha256, signature));
+}
+
+/** A new one, whose key stays here. */
+export function createAuthority(name: string): Authority {
   const { privateKey, publicKey } = keyPair();
   const key = createPrivateKey(privateKey);
   return {
-    cert: issue(name, name, key, { publicKey, ca: true }),
-    issue: (subject) => {
+    cert: issue(name, name, key, { publicKey }),
+    issue: (subject, hostnames = ['localhost']) => {
       const own = keyPair();
       return {
-        cert: issue(subject, name, key, { publicKey: own.publicKey, ca: false }),
+        cert: issue(subject, name, key, { publicKey: own.publicKey, hostnames }),
         key: own.privateKey,
       };
     },
+    revoke: (certificates) => revocationList(name, key, certificates),
   };
 }

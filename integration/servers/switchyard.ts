@@ -16,6 +16,8 @@ export interface SwitchyardOptions {
   readonly topology?: string;
   /** Default: an SQLite file in `dataDir`. */
   readonly defaultEndpoint?: string;
+  /** Further addresses for metrics. */
+  readonly metricsUrls?: readonly string[];
   /** Further flags. */
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
@@ -49,7 +51,8 @@ export async function startSwitchyard(options: SwitchyardOptions = {}): Promise<
   const port = await freePort();
   const endpoint = `http://127.0.0.1:${port}`;
   const metricsUrl = `http://127.0.0.1:${await freePort()}`;
-  const args = ['serve', '--listen-client-urls', endpoint, '--listen-metrics-urls', metricsUrl];
+  const metricsUrls = [metricsUrl, ...(options.metricsUrls ?? [])].join(',');
+  const args = ['serve', '--listen-client-urls', endpoint, '--listen-metrics-urls', metricsUrls];
   args.push('--default-endpoint', options.defaultEndpoint ?? `sqlite://${join(folder, 'default.db')}`);
   if (options.topology !== undefined) {
     const file = join(folder, `topology-${port}.yml`);

@@ -1,17 +1,14 @@
 // The HTTP/1 side: /livez, /readyz, /health, /version (health-pages.ts) and /metrics, on the metrics port and on the client port, where
 // kubeadm and probes written for etcd look for them; on the metrics port the log's level too, for whoever is on this machine.
 
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { isLogLevel, logLevels, type Logger, type LogLevel } from '../lib/log.ts';
 import type { Metrics } from './metrics/registry.ts';
 import { health, livez, readyz, version, type HealthOptions, type Page } from './health-pages.ts';
+import type { TlsMaterial } from './tls-files.ts';
+import { createHttpsServer } from './tls-server.ts';
 
 /** What the log writes, for those who change it. */
 export interface LogControl {
@@ -126,9 +123,23 @@ export interface HttpListener {
   close(): void;
 }
 
+export interface HttpListenerOptions {
+  readonly url: ListenUrl;
+  readonly handler: RequestListener;
+  /** Undefined: plain text. */
+  readonly tls?: TlsMaterial;
+  readonly logger: Logger;
+}
+
 /** Binds one address of the metrics port. @throws Error of the system, for example EADDRINUSE. */
-export async function listenHttp(url: ListenUrl, handler: RequestListener): Promise<HttpListener> {
-  const server: Server = createServer(handler);
+export async function listenHttp(options: HttpListenerOptions): Promise<HttpListener> {
+  const { url, handler, tls, logger } = options;
+  const server = tls === undefined ? createServer(handler) : createHttpsServer(handler, { tls, logger });
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host: url.host, port: url.port }, () => {
@@ -142,7 +153,8 @@ export async function listenHttp(url: ListenUrl, handler: RequestListener): Prom
     url: listenText(url.scheme, url.host, port),
     close: () => {
       server.close();
-      server.closeAllConnections();
+      // Also those that are not through with their handshake.
+      for (const socket of sockets) socket.destroy();
     },
   };
 }

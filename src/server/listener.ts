@@ -5,11 +5,11 @@
 import type { RequestListener } from 'node:http';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net';
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
 import { connectionsMax } from './client-load.ts';
 import type { TlsMaterial } from './tls-files.ts';
+import { createTlsServer } from './tls-server.ts';
 
 /** How every HTTP/2 connection begins (RFC 9113, 3.4); no HTTP/1 method begins like this. */
 const http2Preface = Buffer.from('PRI * HTTP/2.0');
@@ -89,7 +89,6 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     url: listenText(url.scheme, url.host, port),
     stopAccepting: () => {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      options.tls?.offChange(server as TlsServer);
       for (const socket of others) socket.destroy();
       return closed;
     },
@@ -103,24 +102,16 @@ function createServer(options: ListenerOptions, onConnection: (socket: Socket) =
   const { tls, logger } = options;
   const socketOptions = { noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveDelayMs };
   if (tls === undefined) return createNetServer(socketOptions, onConnection);
-  const server = createTlsServer({
-    ...tls.context,
-    ...socketOptions,
-    minVersion: 'TLSv1.2',
-    ALPNProtocols: ['h2', 'http/1.1'],
-    handshakeTimeout: silenceTimeoutMs,
-    requestCert: tls.demandsClientCertificate,
-    rejectUnauthorized: tls.demandsClientCertificate,
+  return createTlsServer({
+    tls,
+    logger,
+    socketOptions,
+    handshakeTimeoutMs: options.silenceTimeoutMs ?? silenceTimeoutMs,
+    onConnection: (socket) => {
+      socket.on('error', (error) => logger.debug('client connection failed', { error }));
+      onConnection(socket);
+    },
   });
-  server.on('secureConnection', (socket) => {
-    socket.on('error', (error) => logger.debug('client connection failed', { error }));
-    onConnection(socket);
-  });
-  server.on('tlsClientError', (error, socket) => {
-    logger.warn('TLS handshake failed', { client: socket.remoteAddress ?? 'gone', error });
-  });
-  tls.onChange(server);
-  return server;
 }
 
 /** Looks at the first bytes without taking them. */

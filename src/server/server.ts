@@ -30,7 +30,7 @@ import type { ConnectionFigures } from './metrics/server-families.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { createRecipeServices } from './recipes.ts';
 import type { Identity, Service, ServiceOptions } from './service.ts';
-import { TlsMaterial, type TlsPaths } from './tls-files.ts';
+import { TlsMaterial, type TlsSettings } from './tls-files.ts';
 import { createWatchService } from './watch.ts';
 
 /**
@@ -55,7 +55,7 @@ export interface ServerOptions {
   readonly listenMetricsUrls: readonly ListenUrl[];
   /** What MemberList tells; empty: the addresses listened on. */
   readonly advertiseClientUrls: readonly string[];
-  readonly tls?: TlsPaths;
+  readonly tls?: TlsSettings;
   readonly progressNotifyIntervalMs: number;
   /** How long the server goes on when it is to stop, and only says so, for whoever sends it clients; 0: not at all. */
   readonly shutdownDelayMs: number;
@@ -259,13 +259,14 @@ async function bindAll(options: ServerOptions, parts: Parts, connections: Connec
   const handleMetrics = createHttpHandler(pages, 'metrics');
   const onRefused = () => connections.refused('connections');
   const injectHttp2 = (socket: Socket) => connections.add(socket);
+  const secure = ({ scheme }: ListenUrl) => (scheme === 'https' && tls !== undefined ? { tls } : {});
   const bound = { clients: [] as Listener[], metrics: [] as HttpListener[] };
   try {
     // The first to be there: who looks after a start sees it.
-    for (const url of options.listenMetricsUrls) bound.metrics.push(await listenHttp(url, handleMetrics));
+    for (const url of options.listenMetricsUrls)
+      bound.metrics.push(await listenHttp({ url, handler: handleMetrics, ...secure(url), logger }));
     for (const url of options.listenClientUrls) {
-      const secure = url.scheme === 'https' && tls !== undefined ? { tls } : {};
-      bound.clients.push(await listen({ url, ...secure, injectHttp2, handleHttp, logger, onRefused }));
+      bound.clients.push(await listen({ url, ...secure(url), injectHttp2, handleHttp, logger, onRefused }));
     }
     lifeCycle.enter('serving');
     return bound;

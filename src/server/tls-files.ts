@@ -1,9 +1,12 @@
 // The server's certificate, its key and the authority of its clients, read from files and read again when they change. A
 // file that cannot be read or used leaves what is in use as it is: a renewal half written must not stop the server.
 
+import { constants } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, type SecureContextOptions, type Server } from 'node:tls';
+import { fileReason } from '../lib/file-reason.ts';
 import type { Logger } from '../lib/log.ts';
+import type { AllowedClients } from './client-names.ts';
 
 /** How often the files are looked at. Looking, not notification: secrets mounted by Kubernetes change by symlink. */
 const checkIntervalMs = 5_000;
@@ -11,8 +14,24 @@ const checkIntervalMs = 5_000;
 export interface TlsPaths {
   readonly certFile: string;
   readonly keyFile: string;
+  /** With it, only clients with a certificate of this authority are let in. */
   readonly trustedCaFile?: string;
+  /** Certificates of the authority that do not count any more. */
+  readonly crlFile?: string;
 }
+
+/** How TLS is spoken on the addresses of a server, and with whom. */
+export interface TlsSettings extends TlsPaths {
+  /** Undefined: whoever has a certificate of the authority. */
+  readonly allowedClients?: AllowedClients;
+  readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
+  readonly maxVersion: 'TLSv1.2' | 'TLSv1.3';
+  /** For TLS 1.2, as OpenSSL names them, the preferred first. */
+  readonly ciphers: readonly string[];
+}
+
+/** Those of TLS 1.3, which OpenSSL wants in the same list. */
+const ciphers13 = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'];
 
 /** A file of the TLS material cannot be used. */
 export class TlsFileError extends Error {
@@ -21,7 +40,7 @@ export class TlsFileError extends Error {
 
 /** What a listener needs of the files. Close it, or its timer goes on. */
 export class TlsMaterial {
-  readonly #paths: TlsPaths;
+  readonly #settings: TlsSettings;
   readonly #logger: Logger;
   readonly #servers = new Set<Server>();
   readonly #timer: NodeJS.Timeout;
@@ -29,11 +48,11 @@ export class TlsMaterial {
   #stamp: string;
 
   /** @throws TlsFileError when the files cannot be used. */
-  constructor(paths: TlsPaths, logger: Logger) {
-    this.#paths = paths;
+  constructor(settings: TlsSettings, logger: Logger) {
+    this.#settings = settings;
     this.#logger = logger;
-    this.#stamp = stampOf(paths);
-    this.#context = load(paths);
+    this.#stamp = stampOf(settings);
+    this.#context = load(settings);
     this.#timer = setInterval(() => this.refresh(), checkIntervalMs).unref();
   }
 
@@ -42,7 +61,12 @@ export class TlsMaterial {
   }
 
   get demandsClientCertificate(): boolean {
-    return this.#paths.trustedCaFile !== undefined;
+    return this.#settings.trustedCaFile !== undefined;
+  }
+
+  /** Undefined: whoever has a certificate of the authority. */
+  get allowedClients(): AllowedClients | undefined {
+    return this.#settings.allowedClients;
   }
 
   /** The server gets new material as it comes. */
@@ -56,16 +80,15 @@ export class TlsMaterial {
 
   /** Looks at the files now. */
   refresh(): void {
-    const stamp = stampOf(this.#paths);
+    const stamp = stampOf(this.#settings);
     if (stamp === this.#stamp) return;
     // Also on failure: the same broken files are reported once.
     this.#stamp = stamp;
     try {
-      this.#context = load(this.#paths);
-      for (const server of this.#servers) {
-        server.setSecureContext({ ...this.#context, minVersion: 'TLSv1.2' });
-      }
-      this.#logger.info('certificate reloaded', { certFile: this.#paths.certFile });
+      this.#context = load(this.#settings);
+      // Tickets of sessions from before count no more, so whoever comes back shows a certificate to the new authority.
+      for (const server of this.#servers) server.setSecureContext(this.#context);
+      this.#logger.info('certificate reloaded', { certFile: this.#settings.certFile });
     } catch (error) {
       this.#logger.error('certificate not reloaded, the old one stays in use', { error });
     }
@@ -77,15 +100,19 @@ export class TlsMaterial {
   }
 }
 
-function pathsOf(paths: TlsPaths): string[] {
-  const { certFile, keyFile, trustedCaFile } = paths;
-  return trustedCaFile === undefined ? [certFile, keyFile] : [certFile, keyFile, trustedCaFile];
+function pathsOf({ certFile, keyFile, trustedCaFile, crlFile }: TlsPaths): string[] {
+  return [certFile, keyFile, trustedCaFile, crlFile].filter((path) => path !== undefined);
 }
 
 function stampOf(paths: TlsPaths): string {
   const parts = pathsOf(paths).map((path) => {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    return stat === undefined ? 'absent' : `${stat.ino}-${stat.size}-${stat.mtimeMs}`;
+    try {
+      const { ino, size, mtimeMs } = statSync(path);
+      return `${ino}-${size}-${mtimeMs}`;
+    } catch (error) {
+      // Whoever reads it says so.
+      return fileReason(error);
+    }
   });
   return parts.join(' ');
 }
@@ -94,15 +121,29 @@ function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new TlsFileError(`Expected a readable PEM file, got ${path}`, { cause: error });
+    throw new TlsFileError(`Expected a readable PEM file, got ${path}: ${fileReason(error)}`);
   }
 }
 
-function load({ certFile, keyFile, trustedCaFile }: TlsPaths): SecureContextOptions {
+/** OpenSSL passes over what is no PEM in these two, and would then refuse everybody, or let in who is in the list. */
+function readPem(path: string, label: string): Buffer {
+  const bytes = read(path);
+  if (bytes.includes(`-----BEGIN ${label}-----`)) return bytes;
+  throw new TlsFileError(`Expected a PEM file with a ${label}, got ${path} without one`);
+}
+
+function load(settings: TlsSettings): SecureContextOptions {
+  const { certFile, keyFile, trustedCaFile, crlFile, minVersion, maxVersion, ciphers } = settings;
   const context: SecureContextOptions = {
     cert: read(certFile),
     key: read(keyFile),
-    ...(trustedCaFile === undefined ? {} : { ca: read(trustedCaFile) }),
+    ...(trustedCaFile === undefined ? {} : { ca: readPem(trustedCaFile, 'CERTIFICATE') }),
+    ...(crlFile === undefined ? {} : { crl: readPem(crlFile, 'X509 CRL') }),
+    minVersion,
+    maxVersion,
+    ciphers: [...ciphers13, ...ciphers].join(':'),
+    // A handshake within a connection is work for nothing, and HTTP/2 forbids it (RFC 9113, 9.2.1).
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION,
   };
   try {
     // Fails here, with the operator, and not at the first client.
