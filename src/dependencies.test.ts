@@ -24,7 +24,6 @@ const { packages } = read('package-lock.json') as {
 const reasons: Readonly<Record<string, string>> = {
   mysql2: 'the protocol of MySQL and MariaDB',
   pg: 'the protocol of Postgres',
-  'prom-client': 'metrics in the form that Prometheus reads',
   'prom-client': 'the text of Prometheus, and what it tells of the process',
   yaml: 'topology.yml, with the lines of its mistakes',
 };
