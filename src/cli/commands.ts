@@ -3,8 +3,10 @@
 import { UsageError } from '../config.ts';
 import { version } from '../lib/version.ts';
 import { TopologyError } from '../router/topology.ts';
+import { runBackup } from './backup.ts';
 import { runExplain } from './explain.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
+import { runRestore } from './restore.ts';
 import { runServe, serveHelp } from './serve.ts';
 import { runValidate } from './validate.ts';
 
@@ -13,6 +15,8 @@ const help = `Usage: switchyard [COMMAND] [flags]
   serve                      serve the etcd v3 API (the default command)
   validate FILE              check a topology file
   explain KEY|TYPE.GROUP     which store holds it, by which rule
+  backup FILE                write the objects of all stores, or of some, to a file
+  restore FILE               bring them back, also into other engines
   --help, --version
 
 ${serveHelp()}`;
@@ -23,6 +27,8 @@ const commands = new Map<string, Command>([
   ['serve', runServe],
   ['validate', runValidate],
   ['explain', runExplain],
+  ['backup', runBackup],
+  ['restore', runRestore],
   [
     'status',
     later('status', 'until then /readyz and /metrics on --listen-metrics-urls tell how the stores are'),

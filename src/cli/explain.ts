@@ -1,8 +1,7 @@
 // `switchyard explain KEY|TYPE.GROUP`: which store holds it, by which rule or record. What the topology alone can tell is told
 // without a server; definitions and placement records are asked of the default store, if it answers.
 
-import { existsSync } from 'node:fs';
-import { defaultTopologyPath, UsageError } from '../config.ts';
+import { UsageError } from '../config.ts';
 import { keyRange, prefixRange } from '../etcd/range.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -11,14 +10,14 @@ import { createClassifier } from '../router/classify.ts';
 import { definitionKey, definitionsPrefix, parseDefinition } from '../router/kinds.ts';
 import { parseRecord, recordKey } from '../router/records.ts';
 import { readKey, readOf } from '../router/requests.ts';
-import { builtInPlural, builtInRoot, isBuiltInGroup } from '../router/built-in.ts';
 import { typeOf } from '../router/rules.ts';
-import { loadTopology, type Topology } from '../router/topology.ts';
-import { openStore } from '../store/open.ts';
+import type { Topology } from '../router/topology.ts';
+import { isThere, openStore } from '../store/open.ts';
 import type { Store } from '../store/store.ts';
 import { explainType, showStore, type Definition, type Findings } from './explanation.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
-import { readArguments, type TopologyFlags } from './topology-flags.ts';
+import { readArguments, topologyOf } from './topology-flags.ts';
+import { readTypeName } from './type-name.ts';
 
 const help = `Usage: switchyard explain KEY|TYPE.GROUP [--topology FILE] [--default-endpoint URL] [--key-prefix PREFIX] [--offline]
 
@@ -42,7 +41,7 @@ export async function runExplain(args: readonly string[], io: Io): Promise<ExitC
   const [subject, ...more] = positionals;
   if (subject === undefined || subject === '' || more.length > 0)
     throw new UsageError([`Expected one key or type, got ${positionals.join(' ') || 'none'}`]);
-  const topology = readTopology(values, io);
+  const topology = topologyOf(values, io, 'unchecked');
   const found = subjectOf(subject, values.keyPrefix);
   if (found.root === undefined) {
     io.out(found.spans ? found.note : `${found.note}\nstore   ${showStore(topology, 'default')}`);
@@ -52,16 +51,6 @@ export async function runExplain(args: readonly string[], io: Io): Promise<ExitC
   if (found.note !== undefined) io.out(found.note);
   io.out(explainType(topology, found.root, asked).join('\n'));
   return exitCode.done;
-}
-
-function readTopology({ topology: given, defaultEndpoint }: TopologyFlags, io: Io): Topology {
-  const path = given ?? (existsSync(defaultTopologyPath) ? defaultTopologyPath : undefined);
-  return loadTopology({
-    env: io.env,
-    files: 'unchecked',
-    ...(path === undefined ? {} : { path }),
-    ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
-  });
 }
 
 /** What the argument means: a type, with a note when it is not what was typed; or why it is none. */
@@ -85,18 +74,12 @@ function subjectOf(subject: string, keyPrefix: string): Subject {
   return { root: undefined, spans, note };
 }
 
-/** `TYPE` or `TYPE.GROUP`; of a built-in type the group says nothing, and the kind will do for the plural. */
+/** With a note when the type is not what was typed. */
 function typeNamed(subject: string, keyPrefix: string): Subject {
-  const lower = subject.toLowerCase();
-  const at = lower.indexOf('.');
-  const name = at < 0 ? lower : lower.slice(0, at);
-  const group = at < 0 ? undefined : lower.slice(at + 1);
-  if (group !== undefined && !isBuiltInGroup(group)) return { root: `${group}/${name}`, note: undefined };
-  const plural = builtInPlural(name) ?? name;
-  const root = builtInRoot(plural);
-  const meaning = plural === name ? '' : `${subject} is the kind, ${plural} the type. `;
+  const { root, plural, kind, group } = readTypeName(subject);
+  const meaning = kind === undefined ? '' : `${subject} is the kind, ${plural} the type. `;
   const keys =
-    root === subject
+    root === subject || root.includes('/')
       ? ''
       : `Keys begin with ${keyPrefix}/${root}/` +
         (group === undefined ? '' : `: those of the built-in groups, as ${group} is, have no group`);
@@ -106,9 +89,7 @@ function typeNamed(subject: string, keyPrefix: string): Subject {
 /** Asks the default store; the text says why there is no answer. */
 async function ask(topology: Topology, root: string, keyPrefix: string): Promise<Findings | string> {
   const backend = topology.default;
-  // Opening an SQLite file would create it.
-  if (backend.engine === 'sqlite' && !existsSync(decodeURIComponent(backend.url.slice('sqlite://'.length))))
-    return `${backend.displayUrl} does not exist yet`;
+  if (!isThere(backend)) return `${backend.displayUrl} does not exist yet`;
   const store = openStore(backend, { memberId: 1n, logger: silentLogger, clock: systemClock, keyPrefix });
   const never = new AbortController();
   const bounded = linkedAbort(never.signal);

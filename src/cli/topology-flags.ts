@@ -1,7 +1,10 @@
-// The flags that validate and explain share, with the same environment twins as those of serve.
+// The flags that the commands beside serve share, with the same environment twins as those of serve; and how each reads its own.
 
+import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { environmentTwin, UsageError } from '../config.ts';
+import { defaultTopologyPath, environmentTwin, UsageError } from '../config.ts';
+import { loadTopology, type Topology } from '../router/topology.ts';
+import type { Io } from './io.ts';
 
 export interface TopologyFlags {
   readonly topology: string | undefined;
@@ -12,15 +15,28 @@ export interface TopologyFlags {
 }
 
 type TextFlag = 'topology' | 'default-endpoint' | 'key-prefix';
-type Flag = TextFlag | 'offline';
+/** Of one command alone, without a twin: those that take a value may be given several times. */
+type ListFlag = 'type' | 'store' | 'revision-margin';
+type SwitchFlag = 'offline' | 'replace' | 'with-leases' | 'dry-run';
+type Flag = TextFlag | ListFlag | SwitchFlag;
+
+const switches: ReadonlySet<string> = new Set<SwitchFlag>(['offline', 'replace', 'with-leases', 'dry-run']);
+
+export interface Arguments {
+  readonly values: TopologyFlags;
+  readonly positionals: readonly string[];
+  readonly isOn: (flag: SwitchFlag) => boolean;
+  /** In the order given. */
+  readonly listOf: (flag: ListFlag) => readonly string[];
+}
 
 /** Reads the flags named in `accepted`. @throws UsageError */
 export function readArguments(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
   accepted: readonly Flag[],
-): { readonly values: TopologyFlags; readonly positionals: readonly string[] } {
-  const known = accepted.map((name) => [name, { type: name === 'offline' ? 'boolean' : 'string' }] as const);
+): Arguments {
+  const known = accepted.map((name) => [name, { type: switches.has(name) ? 'boolean' : 'string' }] as const);
   const problems: string[] = [];
   const { values, positionals, tokens } = parseArgs({
     args: [...args],
@@ -37,7 +53,7 @@ export function readArguments(
       problems.push(
         `Expected one of the flags ${accepted.map((flag) => `--${flag}`).join(', ')}, got ${token.rawName}`,
       );
-    else if (name !== 'offline' && (token.value === undefined || token.value === ''))
+    else if (!switches.has(name) && (token.value === undefined || token.value === ''))
       problems.push(`Expected a value after --${name}, got nothing`);
   }
   if (problems.length > 0) throw new UsageError(problems);
@@ -55,5 +71,23 @@ export function readArguments(
       help: values['help'] === true,
     },
     positionals,
+    isOn: (flag) => values[flag] === true,
+    listOf: (flag) =>
+      tokens.flatMap((token) => (token.kind === 'option' && token.name === flag ? [token.value ?? ''] : [])),
   };
+}
+
+/** The topology that the flags name, or the file where serve would look for it. @throws TopologyError */
+export function topologyOf(
+  { topology: given, defaultEndpoint }: TopologyFlags,
+  { env }: Pick<Io, 'env'>,
+  files: 'checked' | 'unchecked',
+): Topology {
+  const path = given ?? (existsSync(defaultTopologyPath) ? defaultTopologyPath : undefined);
+  return loadTopology({
+    env,
+    files,
+    ...(path === undefined ? {} : { path }),
+    ...(defaultEndpoint === undefined ? {} : { defaultEndpoint }),
+  });
 }

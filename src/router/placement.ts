@@ -35,7 +35,7 @@ const resolveTimeoutMs = 5_000;
  * revision of the type in its own store, or a client that goes on from there would miss events. Nearly three hours of ten
  * thousand writes a second, and few enough for the counters of a key to stay short in the key index.
  */
-const placedAhead = 100_000_000n;
+export const placedAhead = 100_000_000n;
 
 export interface PlacementsOptions extends PlacerOptions {
   readonly topology: Topology;

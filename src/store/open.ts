@@ -1,6 +1,7 @@
 // From a backend of the topology to an opened store: the one place that names engines, dialects and the pool's defaults.
 // Opening never waits for a database: a store that cannot be reached fails its requests until it can.
 
+import { existsSync } from 'node:fs';
 import { access, constants } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Dialect, DriverOptions, PoolOptions } from '../dialect/dialect.ts';
@@ -12,7 +13,10 @@ import type { Clock } from '../lib/clock.ts';
 import { makeFolder } from '../lib/folder.ts';
 import { inTime } from '../lib/in-time.ts';
 import type { Logger } from '../lib/log.ts';
+import type { BulkStore } from './bulk.ts';
+import { etcdBulk } from './etcd/bulk.ts';
 import { openEtcdStore } from './etcd/etcd-store.ts';
+import { openSqlBulk } from './sql/bulk.ts';
 import { openSqlStore, type SqlStoreOptions } from './sql/sql-store.ts';
 import type { Backend, Store } from './store.ts';
 
@@ -89,6 +93,28 @@ export async function checkFolder({ name, engine, url }: Backend): Promise<void>
       { cause },
     );
   }
+}
+
+/** False where the store is an SQLite file that is not there yet: opening it would create it. */
+export function isThere({ engine, url }: Backend): boolean {
+  return engine !== 'sqlite' || existsSync(parseSqliteUrl(url));
+}
+
+/** A tool is not in a hurry; and its output may be slow within a read transaction. */
+const bulkTimeoutMs = 120_000;
+
+export interface BulkOptions extends Pick<OpenOptions, 'logger' | 'keyPrefix'> {
+  readonly signal: AbortSignal;
+}
+
+/** Opens the store of `backend` for backup and restore, until `signal` ends what is under way. @throws Error when a TLS file cannot be read. */
+export function openBulk(backend: Backend, { logger, keyPrefix, signal }: BulkOptions): BulkStore {
+  const { name, url, tls, engine } = backend;
+  if (engine === 'etcd')
+    return etcdBulk(openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger }), signal);
+  const options = driverOptions(backend);
+  const driver = { ...options, pool: { ...options.pool, statementTimeoutMs: bulkTimeoutMs } };
+  return openSqlBulk({ name, dialect: dialectOf(engine), driver, keyPrefix, signal });
 }
 
 /** Opens the store of `backend`. @throws Error when a TLS file cannot be read. */

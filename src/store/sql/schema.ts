@@ -240,3 +240,15 @@ export async function ensureSchema(
   await migration.check(created);
   return created;
 }
+
+/** The identity of a store whose tables are there, whatever steps they lack; undefined without any. @throws SqlFault as `ensureSchema`. */
+export async function readIdentity(
+  driver: Driver,
+  dialect: Dialect,
+  signal: AbortSignal,
+): Promise<StoreIdentity | undefined> {
+  const migration = new Migration(driver, dialect, { signal });
+  const standing = await migration.standing();
+  if (standing !== undefined) await migration.check(standing);
+  return standing;
+}
