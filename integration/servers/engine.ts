@@ -14,6 +14,8 @@ export interface PrivateServerOptions {
   /** Memory for data; absent: the server's default. */
   readonly cacheMiB?: number;
   readonly env?: NodeJS.ProcessEnv;
+  /** Further arguments of the server. */
+  readonly args?: readonly string[];
 }
 
 /** How one kind of database server is found, set up and asked. */

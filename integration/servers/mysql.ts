@@ -78,7 +78,7 @@ export const argsOf = (folder: string, port: number): readonly string[] => [
 ];
 
 async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<ServerProcess> {
-  const { programs, folder, port, cacheMiB, env = {} } = options;
+  const { programs, folder, port, cacheMiB, env = {}, args = [] } = options;
   const daemon = daemonIn(programs);
   if (daemon === undefined) throw new Error(`Expected mariadbd or mysqld in ${programs}, got neither`);
   give(folder, user());
@@ -92,6 +92,7 @@ async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<Serve
       ...argsOf(folder, port),
       `--init-file=${setupFile}`,
       ...(cacheMiB === undefined ? [] : [`--innodb-buffer-pool-size=${cacheMiB}M`]),
+      ...args,
     ],
     folder,
     cwd: folder,

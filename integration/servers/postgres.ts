@@ -72,7 +72,7 @@ async function prepare(options: Parameters<Engine['prepare']>[0]): Promise<Serve
 
 /** The server of a data folder that is there already. */
 export function serverIn(options: Parameters<Engine['prepare']>[0]): ServerProcess {
-  const { programs, folder, port, cacheMiB, env = {} } = options;
+  const { programs, folder, port, cacheMiB, env = {}, args = [] } = options;
   return new ServerProcess({
     name: 'postgres',
     command: join(programs, 'postgres'),
@@ -83,6 +83,7 @@ export function serverIn(options: Parameters<Engine['prepare']>[0]): ServerProce
       '-cunix_socket_directories=',
       `-cmax_connections=${connectionsMax}`,
       ...(cacheMiB === undefined ? [] : [`-cshared_buffers=${cacheMiB}MB`]),
+      ...args,
     ],
     folder,
     cwd: folder,

@@ -66,7 +66,9 @@ export async function ownAddressProblems(
 ): Promise<readonly string[]> {
   const members = backends
     .filter(({ engine }) => engine === 'etcd')
-    .flatMap(({ name, url }) => url.split(',').map((member) => ({ name, member: member.trim() })));
+    .flatMap(({ name, displayUrl }) =>
+      displayUrl.split(',').map((member) => ({ name, member: member.trim() })),
+    );
   const checked = await Promise.all(members.map(({ member }) => isOwn(member, own, source)));
   return members.flatMap(({ name, member }, index) =>
     checked[index] === true

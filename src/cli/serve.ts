@@ -222,7 +222,7 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
     log.toggle();
     logger.warn('log level changed', { level: log.level, signal: 'SIGUSR2' });
   });
-  for (const warning of topology.warnings) logger.warn('topology may not mean what it says', { warning });
+  for (const warning of topology.warnings) logger.warn('topology should be looked at', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')
     logger.warn('topology has no default, embedded SQLite is used', { store: topology.default.displayUrl });
   if (config.workers === 1) return runGateway({ config, topology }, role, io);

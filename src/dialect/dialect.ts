@@ -180,6 +180,8 @@ export interface DriverOptions {
     readonly keyFile?: string;
     readonly skipVerify: boolean;
   };
+  /** Read when a connection is opened, in the place of the URL's password. */
+  readonly passwordFile?: string;
   readonly pool: PoolOptions;
 }
 

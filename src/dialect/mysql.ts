@@ -27,6 +27,7 @@ import { withFirst } from './hosts.ts';
 import { hostNames, mysqlHosts, settle, type ServerFacts } from './mysql-hosts.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { mysqlViews } from './mysql-views.ts';
+import { passwordOf } from './password.ts';
 import { scriptText } from './script-text.ts';
 
 // The package loads some of its exports when they are first used; only its default export has them all.
@@ -181,7 +182,7 @@ async function openClient(options: DriverOptions, use: ClientUse): Promise<Clien
   const client = await createConnection({
     ...address.hosts[use.host ?? 0],
     user: address.user,
-    password: address.password,
+    password: await passwordOf(options, address.password),
     ...(use.withDatabase ? { database: address.database } : {}),
     ...(ssl === undefined ? {} : { ssl }),
     connectTimeout: options.pool.connectTimeoutMs,

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import pg from 'pg';
 import { inTime } from '../lib/in-time.ts';
 import type { DriverOptions } from './dialect.ts';
+import { passwordOf } from './password.ts';
 import { RowConnection } from './postgres-rows.ts';
 import { parsePostgresUrl, postgresTls, type PostgresAddress } from './postgres-url.ts';
 
@@ -33,11 +34,12 @@ export interface ClientUse {
 export async function openClient(options: DriverOptions, use: ClientUse = {}): Promise<pg.Client> {
   const address = parsePostgresUrl(options.url);
   const ssl = await postgresTls(address, options.tls);
+  const password = await passwordOf(options, address.password);
   const client = new pg.Client({
     ...address.hosts[use.host ?? 0],
     user: address.user,
     // A function, so that neither the environment nor a password file is asked when the URL has none.
-    password: address.password ?? (() => ''),
+    password: password ?? (() => ''),
     database: use.database ?? address.database,
     ssl,
     application_name: address.parameters.application_name ?? 'switchyard',

@@ -1,4 +1,4 @@
-// backendTLS and connectionPool of a backend in topology.yml. Used by topology.ts.
+// backendTLS, passwordFile and connectionPool of a backend in topology.yml. Used by topology.ts.
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { fileReason } from '../lib/file-reason.ts';
@@ -104,6 +104,34 @@ export function readTls(
     ...(keyFile === undefined ? {} : { keyFile }),
     skipVerify: skip?.value === true,
   };
+}
+
+/** Reads `passwordFile`; undefined when it is absent or a problem was noted. */
+export function readPasswordFile(
+  reader: TopologyReader,
+  backend: Fields,
+  { env, engine, url, files }: TlsContext,
+): string | undefined {
+  const located = reader.text(backend, 'passwordFile');
+  if (located === undefined) return undefined;
+  const { template, problems } = readTemplate(located.value, env);
+  for (const problem of problems) reader.note(located.line, problem);
+  if (problems.length > 0) return undefined;
+  const path = fill(template);
+  const login = URL.parse(splitHosts(url).single);
+  const against = (): string | undefined => {
+    if (engine === 'sqlite')
+      return 'Expected passwordFile with a server, got it with sqlite, which is a file';
+    if (login?.password !== '') return 'Expected a password in the endpoint or a passwordFile, got both';
+    if (engine === 'etcd' && login.username === '')
+      return 'Expected a user in the endpoint with passwordFile, as in https://USER@HOST:PORT, got none';
+    const reason = files === 'unchecked' ? undefined : unreadable(path);
+    return reason && `Expected passwordFile to be a file that can be read, got ${path}: ${reason}`;
+  };
+  const problem = against();
+  if (problem === undefined) return path;
+  reader.note(located.line, problem);
+  return undefined;
 }
 
 /** Reads `connectionPool`; what is absent or wrong is left to the engine's default. */

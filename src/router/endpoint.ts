@@ -58,7 +58,7 @@ export function parseEndpoint(source: string, template: Template): Endpoint {
   }
   switch (engine) {
     case 'etcd':
-      return parseEtcd(text, source);
+      return parseEtcd(fillLogin(template), source);
     case 'sqlite':
       return parseSqlite(text, source);
     case 'mysql':
@@ -72,21 +72,27 @@ function refuse(expected: string, source: string, note = ''): EndpointError {
   return new EndpointError(`Expected ${expected}, got ${maskEndpoint(source) || 'nothing'}${note}`);
 }
 
+/** A login stands in front of the first member and is for all of them. */
 function parseEtcd(text: string, source: string): Endpoint {
-  const members = text.split(',').map((member) => {
+  const members = text.split(',').map((member, index) => {
     const url = URL.parse(member.trim());
     const usable =
       url !== null &&
       /^https?:$/u.test(url.protocol) &&
-      url.username === '' &&
-      url.password === '' &&
+      (index === 0 || url.username === '') &&
+      (url.username !== '' || url.password === '') &&
+      isEncoded(url.username) &&
+      isEncoded(url.password) &&
       url.pathname === '/' &&
       url.search === '' &&
       url.hash === '';
     if (!usable) {
       throw (
         wrongPort(member, source) ??
-        refuse('etcd members as http(s)://HOST:PORT, separated by commas, without user or path', source)
+        refuse(
+          'etcd members as http(s)://HOST:PORT, separated by commas, without a path, with a user in the first or in none',
+          source,
+        )
       );
     }
     if (!/:\d+\/?$/u.test(member.trim()))
@@ -98,8 +104,27 @@ function parseEtcd(text: string, source: string): Endpoint {
   // URL drops a scheme's own port.
   const port = (url: URL) => url.port || (url.protocol === 'https:' ? '443' : '80');
   const shown = members.map((url) => `${url.protocol}//${url.hostname}:${port(url)}`);
-  const url = shown.join(',');
-  return { engine: 'etcd', url, displayUrl: url, identity: `etcd ${shown.toSorted().join(',')}` };
+  const { username, password } = members[0]!;
+  const build = (shownPassword: string) =>
+    username === ''
+      ? shown.join(',')
+      : shown.join(',').replace('://', () => `://${username}${password === '' ? '' : shownPassword}@`);
+  return {
+    engine: 'etcd',
+    url: build(`:${password}`),
+    displayUrl: build(':***'),
+    identity: `etcd ${shown.toSorted().join(',')}`,
+  };
+}
+
+/** Whether percent signs in it, if there are any, begin escapes. */
+function isEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function parseSqlite(text: string, source: string): Endpoint {

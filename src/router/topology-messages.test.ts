@@ -25,7 +25,7 @@ function backend(policy: string, endpoint = 'sqlite://./a.db'): string {
 
 const events = 'prefix: { prefix: events }';
 const fields =
-  'Expected one of the fields name, endpoint, customresource, prefix, backendTLS, connectionPool in a backend';
+  'Expected one of the fields name, endpoint, passwordFile, customresource, prefix, backendTLS, connectionPool in a backend';
 
 const broken: readonly (readonly [what: string, text: string, problems: readonly string[]])[] = [
   ['a field that is not proposed', backend(`${events}\n    color: red`), [`t.yml:4: ${fields}, got color`]],
@@ -114,11 +114,14 @@ test('refused: wrong indentation, with a hint', (t) => {
 test('a literal $NAME is warned of, and a $ within a password is not shown', (t) => {
   const warningsOf = (endpoint: string) =>
     parseTopology(backend(events, endpoint), { path: 't.yml', env }).warnings;
-  t.deepEqual(warningsOf('postgres://u:$PGPW@h/db'), ['t.yml:2: a literal $PGPW; did you mean ${PGPW}?']);
-  t.deepEqual(warningsOf('postgres://u:$OTHER@h/db'), ['t.yml:2: a literal $OTHER; did you mean ${OTHER}?']);
-  t.deepEqual(warningsOf('postgres://u:x$PGPW@h/db').length, 1);
-  t.deepEqual(warningsOf('postgres://u:hid$DEN@h/db'), []);
-  t.deepEqual(warningsOf('postgres://u:${PGPW}@h/db'), []);
+  const [pgpw, other] = ['PGPW', 'OTHER'].map(
+    (name) => `t.yml:2: a literal $${name}; did you mean \${${name}}?`,
+  );
+  t.deepEqual(warningsOf('postgres://u:$PGPW@localhost/db'), [pgpw!]);
+  t.deepEqual(warningsOf('postgres://u:$OTHER@localhost/db'), [other!]);
+  t.deepEqual(warningsOf('postgres://u:x$PGPW@localhost/db').length, 1);
+  t.deepEqual(warningsOf('postgres://u:hid$DEN@localhost/db'), []);
+  t.deepEqual(warningsOf('postgres://u:${PGPW}@localhost/db'), []);
 });
 
 test('where the default store comes from', (t) => {

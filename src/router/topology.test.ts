@@ -290,7 +290,7 @@ test('no message shows a password, however the endpoint is mangled', (t) => {
     'postgres://u:hid#den@h/db',
     'postgres://u:hidden@@h:x/db',
     'mysql://u:hidden@h,i:x/db',
-    'http://u:hidden@h:2379',
+    'http://u:hidden@h:2379/x',
     'postgres://h/db?password=hidden',
   ];
   for (const endpoint of mangled) {

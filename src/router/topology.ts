@@ -6,9 +6,10 @@ import { fileReason } from '../lib/file-reason.ts';
 import type { Backend, BackendTls, ConnectionPool } from '../store/store.ts';
 import { EndpointError, parseEndpoint, type Endpoint } from './endpoint.ts';
 import { bareVariables, readTemplate } from './environment.ts';
+import { plainTextHosts } from './plain-text.ts';
 import { readMatch, ruleName } from './policy.ts';
 import type { Rule, RuleMatch } from './rules.ts';
-import { checkUrlFiles, readPool, readTls, type FileCheck } from './backend-options.ts';
+import { checkUrlFiles, readPasswordFile, readPool, readTls, type FileCheck } from './backend-options.ts';
 import { TopologyReader, type Fields, type Located, type TopologyProblem } from './topology-reader.ts';
 
 /** Name of the default store. */
@@ -105,7 +106,7 @@ export function parseTopology(
 const policies = ['customresource', 'prefix'];
 const refusedPolicies = ['namespace', 'regexp'];
 const backendFields = {
-  named: ['name', 'endpoint', ...policies, 'backendTLS', 'connectionPool'],
+  named: ['name', 'endpoint', 'passwordFile', ...policies, 'backendTLS', 'connectionPool'],
   refused: refusedPolicies,
 };
 const storeNameForm = /^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$/u;
@@ -151,7 +152,7 @@ class Builder {
     if (fields !== undefined && node !== undefined) {
       const isMapping = node !== null && 'items' in node;
       options = isMapping
-        ? reader.fields(node, line, 'default', ['endpoint', 'backendTLS', 'connectionPool'])
+        ? reader.fields(node, line, 'default', ['endpoint', 'passwordFile', 'backendTLS', 'connectionPool'])
         : undefined;
       written = isMapping ? options && reader.text(options, 'endpoint') : reader.text(fields, 'default');
       if (options !== undefined && flag === undefined && !has(options, 'endpoint'))
@@ -267,8 +268,16 @@ class Builder {
     const context = { env: this.#env, files: this.#files, engine, url };
     checkUrlFiles(url, context, (message) => reader.note(line, message));
     const tls: BackendTls | undefined = fields && readTls(reader, fields, context);
+    const passwordFile = fields && readPasswordFile(reader, fields, context);
     const pool: ConnectionPool = fields === undefined ? {} : readPool(reader, fields, engine);
-    return { name, engine, url, displayUrl, pool, ...(tls === undefined ? {} : { tls }) };
+    const plain = plainTextHosts({ engine, url, ...(tls && { tls }) });
+    if (plain.length > 0)
+      reader.warn(
+        line,
+        `${plain.join(', ')} without TLS: whoever is on the way reads and changes what store ${name} holds; use backendTLS`,
+      );
+    const access = { ...(tls && { tls }), ...(passwordFile === undefined ? {} : { passwordFile }) };
+    return { name, engine, url, displayUrl, pool, ...access };
   }
 
   /** The name of the store for a backend: its own, or that of an earlier one that leads to the same database. */
@@ -278,10 +287,11 @@ class Builder {
       this.#byIdentity.set(identity, { backend, line });
       return backend.name;
     }
-    const { name, url, tls, pool } = before.backend;
+    const { name, url, tls, passwordFile, pool } = before.backend;
     const where = before.line > 0 ? `${name} (line ${before.line})` : name;
     const same = `Expected the same %s as in ${where}, which leads to the same database, got another`;
-    if (backend.url !== url) this.#reader.note(line, same.replace('%s', 'user, password and parameters'));
+    const isLogin = backend.url !== url || backend.passwordFile !== passwordFile;
+    if (isLogin) this.#reader.note(line, same.replace('%s', 'user, password and parameters'));
     if (backend.tls !== undefined && JSON.stringify(backend.tls) !== JSON.stringify(tls))
       this.#reader.note(line, same.replace('%s', 'backendTLS'));
     if (Object.keys(backend.pool).length > 0 && JSON.stringify(backend.pool) !== JSON.stringify(pool))

@@ -44,6 +44,7 @@ function driverOptions(backend: Backend): DriverOptions {
   return {
     url: backend.url,
     ...(backend.tls === undefined ? {} : { tls: backend.tls }),
+    ...(backend.passwordFile === undefined ? {} : { passwordFile: backend.passwordFile }),
     pool: {
       ...poolDefaults,
       ...(maxOpen === undefined ? {} : { connectionsMax: maxOpen }),
@@ -119,11 +120,13 @@ export function openBulk(backend: Backend, { logger, keyPrefix, signal }: BulkOp
 
 /** Opens the store of `backend`. @throws Error when a TLS file cannot be read. */
 export function openStore(backend: Backend, options: OpenOptions): Store {
-  const { name, url, tls, engine } = backend;
+  const { name, url, tls, passwordFile, engine } = backend;
   const logger = options.logger.child({ store: name });
   const adoption = options.findLease === undefined ? {} : { findLease: options.findLease };
-  if (engine === 'etcd')
-    return openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger, ...adoption });
+  if (engine === 'etcd') {
+    const access = { ...(tls && { tls }), ...(passwordFile === undefined ? {} : { passwordFile }) };
+    return openEtcdStore({ name, url, ...access, logger, ...adoption });
+  }
   return openSqlStore({
     name,
     dialect: dialectOf(engine),

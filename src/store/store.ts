@@ -28,7 +28,7 @@ export type { StoreStats } from './stats.ts';
 
 export type Engine = 'etcd' | 'postgres' | 'mysql' | 'sqlite';
 
-/** TLS material as file paths; read when the store is opened. */
+/** TLS material as file paths; read each time a connection is opened. */
 export interface BackendTls {
   readonly caFile?: string;
   readonly certFile?: string;
@@ -49,11 +49,16 @@ export interface Backend {
   /** Unique in the topology; `default` for the default store. Goes into placement records, logs and metrics. */
   readonly name: string;
   readonly engine: Engine;
-  /** Normalised URL, credentials included: never log it. etcd: comma-separated http(s) URLs. sqlite: `sqlite://PATH`. */
+  /**
+   * Normalised URL, credentials included: never log it. etcd: comma-separated http(s) URLs, a login in the first. sqlite:
+   * `sqlite://PATH`.
+   */
   readonly url: string;
   /** The URL with its password replaced by `***`, for people. */
   readonly displayUrl: string;
   readonly tls?: BackendTls;
+  /** Read each time a connection is opened; the URL has no password then. */
+  readonly passwordFile?: string;
   readonly pool: ConnectionPool;
 }
 

@@ -9,6 +9,7 @@ import { EtcdError, etcdErrors } from '../../etcd/errors.ts';
 import { orAborted } from '../../lib/abort.ts';
 import type { Logger } from '../../lib/log.ts';
 import { type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
+import { isTokenOver, loginOf, type EtcdLogin } from './login.ts';
 import { EtcdMember } from './member.ts';
 import type { OpenStream } from './outgoing-call.ts';
 import { rawCall } from './raw-call.ts';
@@ -21,9 +22,11 @@ const connectWaitMs = 3_000;
 const sendingsMax = 3;
 
 export interface ConnectionOptions {
-  /** Comma-separated `http(s)://host:port`. */
+  /** Comma-separated `http(s)://host:port`; the first may have a login, `user:password@`, for all of them. */
   readonly url: string;
   readonly tls?: BackendTls;
+  /** Of the login, read each time a connection is opened. */
+  readonly passwordFile?: string;
   readonly logger: Logger;
 }
 
@@ -31,6 +34,7 @@ export interface ConnectionOptions {
 export class EtcdConnection {
   readonly #members: readonly EtcdMember[];
   readonly #logger: Logger;
+  readonly #login: EtcdLogin | undefined;
   #next = 0;
   /** Shared by all calls that wait. */
   #connecting: Promise<void> | undefined;
@@ -41,9 +45,13 @@ export class EtcdConnection {
 
   constructor(options: ConnectionOptions) {
     this.#logger = options.logger;
+    this.#login = loginOf(options);
     this.#members = options.url.split(',').map((member) => {
       const url = new URL(member.trim());
-      return new EtcdMember({ url, tls: tlsOptions(url, options.tls) });
+      const tls = () => tlsOptions(url, options.tls);
+      // Fails here, with the operator, and not at the first connection.
+      tls();
+      return new EtcdMember({ url, tls, ...(this.#login && { login: this.#login }) });
     });
   }
 
@@ -52,8 +60,15 @@ export class EtcdConnection {
     for (let sent = 0; sent < sendingsMax; sent++) {
       const member = this.#connected() ?? (await this.#connect(signal));
       signal.throwIfAborted();
-      const answer = await rawCall((listener) => member.open(method, metadata, listener), request, signal);
-      if (answer !== undefined) return answer;
+      const open: OpenStream = (listener) => member.open(method, metadata, listener);
+      try {
+        const answer = await rawCall(open, request, signal);
+        if (answer !== undefined) return answer;
+      } catch (error) {
+        // Who is asked for a token that counts has done nothing yet.
+        const isOver = this.#login !== undefined && metadata['token'] === undefined && isTokenOver(error);
+        if (!isOver || !(await orAborted(member.logInAgain(), signal))) throw error;
+      }
     }
     throw new StatusError(...etcdErrors.timeout);
   }
@@ -124,7 +139,7 @@ export class EtcdConnection {
   }
 }
 
-/** @throws Error when a file cannot be read, or used with the others. */
+/** From the files as they are now. @throws Error when one cannot be read, or used with the others. */
 function tlsOptions(url: URL, tls: BackendTls | undefined): TlsOptions {
   if (url.protocol === 'http:') return {};
   if (url.protocol !== 'https:')

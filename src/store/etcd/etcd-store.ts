@@ -42,9 +42,11 @@ const noBytes = Buffer.alloc(0);
 
 export interface EtcdStoreOptions {
   readonly name: string;
-  /** Comma-separated `http(s)://host:port` of the members. */
+  /** Comma-separated `http(s)://host:port` of the members; the first may have a login, `user:password@`, for all of them. */
   readonly url: string;
   readonly tls?: BackendTls;
+  /** Of the login, read each time a connection is opened. */
+  readonly passwordFile?: string;
   readonly logger: Logger;
   readonly clock?: Clock;
   /** Asks the store that grants leases for one this etcd does not know; undefined = it does not exist. */

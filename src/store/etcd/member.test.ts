@@ -32,7 +32,7 @@ async function peerOf(t: ExecutionContext, options: Partial<MemberOptions> = {})
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
-  const member = new EtcdMember({ url: new URL(`http://127.0.0.1:${port}`), tls: {}, ...options });
+  const member = new EtcdMember({ url: new URL(`http://127.0.0.1:${port}`), tls: () => ({}), ...options });
   t.teardown(() => {
     member.close();
     server.close();
@@ -99,14 +99,14 @@ test('one who greets and closes at once is asked less and less often', async (t)
 test('an attempt that cannot even begin is a failed one', async (t) => {
   const { member } = await peerOf(t, {
     url: new URL('https://127.0.0.1:1'),
-    tls: { cert: 'not PEM', key: 'x' },
+    tls: () => ({ cert: 'not PEM', key: 'x' }),
   });
   t.false(await member.ready(performance.now() + 300));
   t.regex(member.reason ?? '', /PEM/);
 });
 
 test('the port of the scheme is the one of an address without another', (t) => {
-  const addressOf = (url: string) => new EtcdMember({ url: new URL(url), tls: {} }).address;
+  const addressOf = (url: string) => new EtcdMember({ url: new URL(url), tls: () => ({}) }).address;
   t.is(addressOf('https://etcd:443'), 'etcd:443');
   t.is(addressOf('http://[::1]:80'), '[::1]:80');
   t.is(addressOf('https://etcd:2379'), 'etcd:2379');
@@ -116,7 +116,7 @@ test('one who hangs up within the TLS handshake is told from one who hangs up la
   const server = createNetServer((socket) => socket.once('data', () => socket.end()));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
-  const member = new EtcdMember({ url: new URL(`https://127.0.0.1:${port}`), tls: {} });
+  const member = new EtcdMember({ url: new URL(`https://127.0.0.1:${port}`), tls: () => ({}) });
   t.teardown(() => {
     member.close();
     server.close();

@@ -1,7 +1,8 @@
 // One member of an etcd: an HTTP/2 connection that is made when it is asked for and made again when it is lost. Used by
 // connection.ts, which chooses among members.
 //
-// States: without a connection (an attempt may be under way, or wait for its backoff), connected. A connection that is told to go
+// States: without a connection (an attempt may be under way, or wait for its backoff), connected, and logged in where there is a
+// login. A connection that is told to go
 // away, or that is worn out, is left at once; calls that it carries end by themselves.
 
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
@@ -14,7 +15,8 @@ import type { Http2Stream, StreamListener } from '../../http2/stream.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import { inTime } from '../../lib/in-time.ts';
 import type { RawMetadata } from '../store.ts';
-import { statusOfEnd } from './outgoing-call.ts';
+import { authenticateMethod, logIn, type EtcdLogin } from './login.ts';
+import { statusOfEnd, type OpenStream } from './outgoing-call.ts';
 
 /** How long the other side may take to greet. */
 const greetingMsMax = 5_000;
@@ -27,13 +29,18 @@ const callsMaxDefault = 2 ** 29;
 /** etcd permits pings from 5 s on (`--grpc-keepalive-min-time`), and only while a call is open. */
 const keepaliveMs = 6_000;
 const keepaliveTimeoutMs = 4_000;
+/** etcd forgets a token that nobody has used for five minutes (`--auth-token-ttl`). */
+const renewEveryMs = 120_000;
 /** Bytes of answers on their way; HTTP/2's own default of 64 KiB makes long lists and busy watches wait for acknowledgements. */
 const flowControlWindowBytes = 8 * 1024 * 1024;
 
 export interface MemberOptions {
-  /** `http://host:port` or `https://host:port`. */
+  /** `http://host:port` or `https://host:port`; a login in it is not looked at. */
   readonly url: URL;
-  readonly tls: TlsOptions;
+  /** Asked before each connection. @throws Error when they cannot be had: then there is no connection. */
+  readonly tls: () => TlsOptions;
+  /** Who speaks over the connection where a client does not say. */
+  readonly login?: EtcdLogin;
   /** How many calls are made over one connection before another takes its place. */
   readonly callsMax?: number;
 }
@@ -45,6 +52,9 @@ interface Connected {
   readonly since: number;
   /** Calls made so far. */
   made: number;
+  /** Of the login; undefined: etcd wants none. */
+  token: string | undefined;
+  renewal: Promise<boolean> | undefined;
 }
 
 export class EtcdMember {
@@ -103,13 +113,34 @@ export class EtcdMember {
       const { code, details } = statusOfEnd(undefined);
       throw new StatusError(code, details);
     }
-    const stream = connected.http2.open(this.#fieldsOf(method), Object.entries(metadata).flat(), listener);
+    const varying = Object.entries(metadata).flat();
+    if (connected.token !== undefined && metadata['token'] === undefined)
+      varying.push('token', connected.token);
+    const stream = connected.http2.open(this.#fieldsOf(method), varying, listener);
     connected.made++;
     if (connected.made >= (this.#options.callsMax ?? callsMaxDefault)) {
       this.#connected = undefined;
       connected.http2.leave();
     }
     return stream;
+  }
+
+  /** Asks for a token in the place of one that counts no more; answers whether there is another. Never rejects. */
+  logInAgain(): Promise<boolean> {
+    const connected = this.#live;
+    if (connected === undefined) return Promise.resolve(false);
+    const renew = async () => {
+      try {
+        connected.token = await this.#logIn(connected.http2);
+        return true;
+      } catch (error) {
+        this.#reason = reasonOf(error as Error);
+        return false;
+      } finally {
+        connected.renewal = undefined;
+      }
+    };
+    return (connected.renewal ??= renew());
   }
 
   /** Ends the calls under way. */
@@ -162,7 +193,16 @@ export class EtcdMember {
     }
     return new Promise((resolve) => {
       let connected: Connected | undefined;
-      let stopPings: (() => void) | undefined;
+      let stopTimers: (() => void) | undefined;
+      const begin = (token: string | undefined) => {
+        // It may have ended while it was logged in.
+        if (!http2.isOpen) return;
+        connected = { http2, since: performance.now(), made: 0, token, renewal: undefined };
+        stopTimers = this.#startTimers(http2);
+        this.#connected = connected;
+        this.#reason = undefined;
+        resolve();
+      };
       const greeting = setTimeout(
         () => http2.destroy(new Error(`no greeting within ${greetingMsMax} ms`)),
         greetingMsMax,
@@ -173,18 +213,15 @@ export class EtcdMember {
         connectionWindowBytes: flowControlWindowBytes,
         onReady: () => {
           clearTimeout(greeting);
-          connected = { http2, since: performance.now(), made: 0 };
-          stopPings = pingWhileCalled(http2);
-          this.#connected = connected;
-          this.#reason = undefined;
-          resolve();
+          if (this.#options.login === undefined) return begin(undefined);
+          this.#logIn(http2).then(begin, (error: unknown) => http2.destroy(error as Error));
         },
         onGoaway: () => {
           if (connected !== undefined) this.#lost(connected, 'etcd closed the connection');
         },
         onClose: (error) => {
           clearTimeout(greeting);
-          stopPings?.();
+          stopTimers?.();
           this.#connections.delete(http2);
           // One who hangs up within the TLS handshake has said no more than that; the socket knows when it was.
           const cause = error ?? socket.errored;
@@ -196,6 +233,25 @@ export class EtcdMember {
     });
   }
 
+  /** @throws Error when there is no password, or etcd does not take it. */
+  async #logIn(http2: ClientConnection): Promise<string | undefined> {
+    const open: OpenStream = (listener) => http2.open(this.#fieldsOf(authenticateMethod), [], listener);
+    const { login } = this.#options;
+    return login && (await logIn(login, open, AbortSignal.timeout(greetingMsMax)));
+  }
+
+  /** Of a connection in use; answers what ends them. */
+  #startTimers(http2: ClientConnection): () => void {
+    const stopPings = pingWhileCalled(http2);
+    if (this.#options.login === undefined) return stopPings;
+    const renewal = setInterval(() => void this.logInAgain(), renewEveryMs).unref();
+    return () => {
+      clearInterval(renewal);
+      stopPings();
+    };
+  }
+
+  /** @throws Error when TLS files cannot be used. */
   #socket(): Socket {
     const { url, tls } = this.#options;
     const host = url.hostname.replace(/^\[(.*)\]$/u, '$1');
@@ -203,7 +259,7 @@ export class EtcdMember {
     const socket =
       url.protocol === 'https:'
         ? connectTls({
-            ...tls,
+            ...tls(),
             host,
             port,
             ALPNProtocols: ['h2'],

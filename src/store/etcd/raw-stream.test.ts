@@ -22,7 +22,7 @@ async function callTo(t: ExecutionContext, answer: (stream: ServerHttp2Stream) =
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
-  const member = new EtcdMember({ url: new URL(`http://127.0.0.1:${port}`), tls: {} });
+  const member = new EtcdMember({ url: new URL(`http://127.0.0.1:${port}`), tls: () => ({}) });
   t.teardown(() => {
     member.close();
     server.close();
@@ -85,7 +85,7 @@ test('a server that ends without a status, or within a message, has failed', asy
 });
 
 test('a stream whose connection is lost before it begins has failed, whether anybody reads it or not', async (t) => {
-  const member = new EtcdMember({ url: new URL('http://127.0.0.1:1'), tls: {} });
+  const member = new EtcdMember({ url: new URL('http://127.0.0.1:1'), tls: () => ({}) });
   member.close();
   const { signal } = new AbortController();
   const stream = () =>
