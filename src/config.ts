@@ -3,11 +3,11 @@
 
 import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
-import type { LogFormat, LogLevel } from './lib/log.ts';
 import { workerPortProblems } from './lib/worker-ports.ts';
+import { observeFlags, readObserve, type ObserveSettings } from './observe-flags.ts';
 import { readTls, tlsFlags, type TlsSettings } from './tls-flags.ts';
 
-export interface Config {
+export interface Config extends ObserveSettings {
   readonly name: string;
   readonly listenClientUrls: readonly ListenUrl[];
   /** What MemberList tells; empty: the addresses listened on. */
@@ -23,8 +23,6 @@ export interface Config {
   readonly progressNotifyIntervalMs: number;
   readonly shutdownDelayMs: number;
   readonly drainTimeoutMs: number;
-  readonly logLevel: LogLevel;
-  readonly logFormat: LogFormat;
 }
 
 /** What the operator typed cannot be used; each problem says what was expected and what was found. Exit code 2. */
@@ -126,19 +124,7 @@ const flags = [
     default: '10s',
     help: 'how long running calls may take to finish at a stop',
   },
-  {
-    name: 'log-level',
-    value: 'text',
-    placeholder: 'LEVEL',
-    default: 'info',
-    help: 'debug, info, warn or error',
-  },
-  {
-    name: 'log-format',
-    value: 'text',
-    placeholder: 'FORMAT',
-    help: 'json or text (default: text on a terminal, else json)',
-  },
+  ...observeFlags,
 ] as const satisfies readonly Flag[];
 
 type FlagName = (typeof flags)[number]['name'];
@@ -245,14 +231,17 @@ class Reader {
     return min;
   }
 
-  /** In milliseconds; `zero` is what 0 stands for, where it may be given. */
-  duration(name: FlagName, { zero }: { readonly zero?: number } = {}): number {
+  /** In milliseconds; `zero` is what 0 stands for, where it may be given, and `zeroMeans` in words. */
+  duration(
+    name: FlagName,
+    { zero, zeroMeans = 'the default' }: { readonly zero?: number; readonly zeroMeans?: string } = {},
+  ): number {
     const value = this.text(name) ?? '';
     const ms = parseDuration(value);
     if (ms === 0 && zero !== undefined) return zero;
     if (ms !== undefined && ms > 0 && ms <= durationMsMax) return ms;
     this.problems.push(
-      `Expected a duration such as 1m30s or a number of seconds, ${zero === undefined ? 'above 0' : '0 for the default'} and at most 24h, for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
+      `Expected a duration such as 1m30s or a number of seconds, ${zero === undefined ? 'above 0' : `0 for ${zeroMeans}`} and at most 24h, for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
     );
     return 1000;
   }
@@ -326,14 +315,9 @@ export function readConfig(
     ...(tls === undefined ? {} : { tls }),
     workers: reader.wholeNumber('workers', { min: 1, max: workersMax }),
     progressNotifyIntervalMs: readProgressNotifyInterval(reader),
-    shutdownDelayMs: reader.duration('shutdown-delay-duration', { zero: 0 }),
+    shutdownDelayMs: reader.duration('shutdown-delay-duration', { zero: 0, zeroMeans: 'none' }),
     drainTimeoutMs: reader.duration('drain-timeout'),
-    logLevel: reader.oneOf<LogLevel>('log-level', ['debug', 'info', 'warn', 'error'], 'info'),
-    logFormat: reader.oneOf<LogFormat>(
-      'log-format',
-      ['json', 'text'],
-      host.logsTo === 'terminal' ? 'text' : 'json',
-    ),
+    ...readObserve(reader, { logsTo: host.logsTo }),
   };
   reader.problems.push(...workerPortProblems(config));
   if (reader.problems.length > 0) throw new UsageError(reader.problems);

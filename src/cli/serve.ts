@@ -7,6 +7,7 @@ import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { createLogger, type Logger } from '../lib/log.ts';
+import { Observers } from '../lib/observer.ts';
 import { version } from '../lib/version.ts';
 import { createRouter, type Router } from '../router/router.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
@@ -45,9 +46,8 @@ interface Stores {
   close(): Promise<void>;
 }
 
-function openStores(topology: Topology, own: Pick<OpenOptions, 'memberId' | 'keyPrefix' | 'logger'>): Stores {
-  const { logger } = own;
-  const options = { ...own, clock: systemClock };
+function openStores(topology: Topology, options: OpenOptions): Stores {
+  const { logger } = options;
   const defaultStore = openStore(topology.default, options);
   const byName = new Map([[topology.default.name, defaultStore]]);
   /** Leases are granted by the default store; the others take them over at the first key. */
@@ -103,8 +103,10 @@ async function start(
 ): Promise<Gateway> {
   await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
+  const observers = new Observers();
   const { keyPrefix } = config;
-  const stores = openStores(topology, { memberId, keyPrefix, logger });
+  const own = { memberId, keyPrefix, logger, clock: systemClock, observer: observers };
+  const stores = openStores(topology, own);
   const router = createRouter({ topology, stores: stores.byName, keyPrefix, logger, clock: systemClock });
   try {
     const server = await startServer({
@@ -116,6 +118,7 @@ async function start(
       version,
       logger,
       clock: systemClock,
+      observers,
       log,
       onBroken,
     });

@@ -4,7 +4,7 @@ import test from 'ava';
 import type { SqlFaultKind } from './dialect.ts';
 import { isReading } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
-import { classifyMysql } from './mysql-faults.ts';
+import { classifyMysql, withoutValues } from './mysql-faults.ts';
 import { classifyPostgres } from './postgres-faults.ts';
 import { numberPlaceholders, Texts } from './postgres-texts.ts';
 import { classifySqlite } from './sqlite.ts';
@@ -153,4 +153,24 @@ test('texts that come back get a name, and their number is bounded', (t) => {
   for (let n = 0; n < 3000; n++) texts.find(`SELECT ${n}`);
   t.is(texts.find('SELECT ?').name, name);
   t.is(texts.find('SELECT ?').text, 'SELECT $1');
+});
+
+test('mysql: what an error quotes of rows and statements is not told', (t) => {
+  const said: readonly [string, string][] = [
+    ["Duplicate entry '7-it's a 'key' for key 'x' for key 'PRIMARY'", "Duplicate entry … for key 'PRIMARY'"],
+    [
+      "Incorrect string value: '\\xF0\\x9F' for column `db`.`t`.`value` at row 1",
+      'Incorrect string value: … for column `db`.`t`.`value` at row 1',
+    ],
+    [
+      "You have an error in your SQL syntax; check the manual … near 'x'secret'\n' at line 3",
+      'You have an error in your SQL syntax; check the manual … near … at line 3',
+    ],
+    ["Table 'a.switchyard_log' doesn't exist", "Table 'a.switchyard_log' doesn't exist"],
+  ];
+  for (const [text, told] of said) {
+    const fault = toFault({ classify: classifyMysql, withoutValues }, new Error(text), 'write');
+    t.is(fault.message, told);
+    t.is(fault.cause === undefined, text !== told);
+  }
 });

@@ -2,6 +2,7 @@
 // it may branch on which engine runs. Types, and the one error class that crosses the seam.
 
 import type { Histogram } from '../lib/histogram.ts';
+import type { StatementEnd } from '../lib/observer.ts';
 
 /** Integers of every width come back as bigint, always; binary columns as Buffer; NULL as null. */
 export type SqlValue = bigint | number | string | Buffer | null;
@@ -183,7 +184,12 @@ export interface DriverOptions {
   /** Read when a connection is opened, in the place of the URL's password. */
   readonly passwordFile?: string;
   readonly pool: PoolOptions;
+  /** Hears of everything that the database was asked, when it has answered. */
+  readonly answered?: (end: Answered) => void;
 }
+
+/** See StatementEnd; the driver does not know the store's name. */
+export type Answered = Omit<StatementEnd, 'store' | 'engine'>;
 
 /** What is to be done before anything else on a server that has taken over. `before`: the epoch entered last. */
 export type Enter = (session: Session, epoch: Epoch, before: Epoch | undefined) => Promise<void>;

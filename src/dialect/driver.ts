@@ -46,6 +46,8 @@ export interface Connection extends Pooled {
 /** What a dialect gives to get a Driver. */
 export interface Engine {
   readonly classify: (error: unknown) => SqlFaultKind;
+  /** An error's text without what it quotes of rows; absent: it quotes nothing. */
+  readonly withoutValues?: (text: string) => string;
   readonly begin: Readonly<Record<TransactionMode, string>>;
   /** False where a running statement cannot be left alone: an abort then takes effect when it ends. */
   readonly interruptible: boolean;
@@ -252,6 +254,7 @@ class PooledDriver implements Driver {
     const loan = new Loan(this.#engine, connection, {
       timeoutMs: this.#options.pool.statementTimeoutMs + answerGraceMs,
       statements: this.#statements,
+      answered: this.#options.answered,
     });
     this.#loans.add(loan);
     try {

@@ -11,6 +11,8 @@ export type Doing = 'connect' | 'read' | 'write' | 'commit' | 'script';
 
 interface Classifying {
   readonly classify: (error: unknown) => SqlFaultKind;
+  /** An error's text without what it quotes of rows, where the engine does that; texts go into the log. */
+  readonly withoutValues?: (text: string) => string;
 }
 
 /** The classified form of any error; a SqlFault passes unchanged. */
@@ -21,7 +23,9 @@ export function toFault(engine: Classifying, error: unknown, doing: Doing): SqlF
     doing === 'commit' || doing === 'script'
       ? uncertain.has(kind)
       : doing === 'write' && (kind === 'disconnected' || kind === 'timeout');
-  return new SqlFault(kind, messageOf(error), { cause: error, outcomeUnknown });
+  const said = messageOf(error);
+  const text = engine.withoutValues?.(said) ?? said;
+  return new SqlFault(kind, text, { outcomeUnknown, ...(text === said ? { cause: error } : {}) });
 }
 
 /** The text of an error. An AggregateError (every address refused) has none of its own. */

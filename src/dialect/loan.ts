@@ -3,6 +3,7 @@
 
 import {
   SqlFault,
+  type Answered,
   type QueryResult,
   type Session,
   type SqlValue,
@@ -11,7 +12,7 @@ import {
 } from './dialect.ts';
 import type { Connection, Engine } from './driver.ts';
 import { toFault, type Doing } from './faults.ts';
-import type { StatementTimes } from './statement-times.ts';
+import type { StatementOutcome, StatementTimes } from './statement-times.ts';
 
 /** The server said nothing in time; classified as `timeout` for every engine. */
 class UnansweredError extends Error {
@@ -23,6 +24,13 @@ class UnansweredError extends Error {
 /** Somebody else has ended the connection; classified as `disconnected` for every engine. */
 class CutError extends Error {}
 
+interface LoanOptions {
+  readonly timeoutMs: number;
+  readonly statements: StatementTimes;
+  /** See DriverOptions. */
+  readonly answered?: ((end: Answered) => void) | undefined;
+}
+
 /** A lent connection with its limits; remembers whether it may be used again. */
 export class Loan {
   state: 'reusable' | 'broken' = 'reusable';
@@ -32,48 +40,49 @@ export class Loan {
   readonly #connection: Connection;
   readonly #timeoutMs: number;
   readonly #statements: StatementTimes;
+  readonly #answered: LoanOptions['answered'];
   /** Ends the wait for the answer that is due. */
   #early: ((reason: unknown) => void) | undefined;
   #cut: CutError | undefined;
 
   /** `timeoutMs`: how long the server may take for an answer. */
-  constructor(
-    engine: Engine,
-    connection: Connection,
-    options: { readonly timeoutMs: number; readonly statements: StatementTimes },
-  ) {
+  constructor(engine: Engine, connection: Connection, options: LoanOptions) {
     this.#engine = engine;
     this.#connection = connection;
     this.#timeoutMs = options.timeoutMs;
     this.#statements = options.statements;
+    this.#answered = options.answered;
   }
 
   async run(
-    { name, text }: Statement,
+    statement: Statement,
     params: readonly SqlValue[],
     doing: Doing,
     signal?: AbortSignal,
   ): Promise<QueryResult> {
     // While the connection was being lent; no event will tell of it any more.
     signal?.throwIfAborted();
-    return await this.#guard(name, () => this.#connection.run(text, params), doing, signal);
+    const asked = { name: statement.name, statements: [statement], rowsIn };
+    return await this.#guard(asked, () => this.#connection.run(statement.text, params), doing, signal);
   }
 
   control(text: string, doing: Doing): Promise<void> {
     const name = text.split(' ', 1)[0]!.toLowerCase();
-    return this.#guard(`transaction.${name}`, () => this.#connection.control(text), doing);
+    const asked = { name: `transaction.${name}`, statements: [] };
+    return this.#guard(asked, () => this.#connection.control(text), doing);
   }
 
   script(begin: string, steps: readonly Step[]): Promise<void> {
-    return this.#guard(nameOf(steps), () => this.#connection.script(begin, steps), 'script');
+    return this.#guard(together(steps), () => this.#connection.script(begin, steps), 'script');
   }
 
   begin(text: string, steps: readonly Step[]): Promise<readonly QueryResult[]> {
-    return this.#guard(nameOf(steps), () => this.#connection.begin(text, steps), 'read');
+    const asked = { ...together(steps), rowsIn: rowsInAll };
+    return this.#guard(asked, () => this.#connection.begin(text, steps), 'read');
   }
 
   finish(steps: readonly Step[]): Promise<void> {
-    return this.#guard(nameOf(steps), () => this.#connection.finish(steps), 'script');
+    return this.#guard(together(steps), () => this.#connection.finish(steps), 'script');
   }
 
   /** Ends it now, whatever it is doing: the server behind it is not the one to ask any more. */
@@ -83,26 +92,37 @@ export class Loan {
     this.#early?.(this.#cut);
   }
 
-  async #guard<T>(name: string, ask: () => Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
+  async #guard<T>(asked: Asked<T>, ask: () => Promise<T>, doing: Doing, signal?: AbortSignal): Promise<T> {
     // What has not been asked yet leaves nothing unknown.
     if (this.#cut !== undefined) throw new SqlFault('disconnected', this.#cut.message);
-    const began = performance.now();
+    const startedAt = performance.now();
     try {
       const result = await this.#within(ask(), this.#engine.interruptible ? signal : undefined);
-      this.#statements.ended(name, 'ok', performance.now() - began);
+      this.#tell(asked, startedAt, 'ok', asked.rowsIn?.(result));
       return result;
     } catch (error) {
-      const tookMs = performance.now() - began;
       if (signal?.aborted && error === signal.reason) {
-        this.#statements.ended(name, 'canceled', tookMs);
+        this.#tell(asked, startedAt, 'canceled');
         throw error;
       }
       this.isUnanswered ||= error instanceof UnansweredError;
       const fault = this.#faultOf(error, doing);
-      this.#statements.ended(name, fault.kind, tookMs);
+      this.#tell(asked, startedAt, fault.kind);
       if (fault.kind === 'disconnected' || fault.outcomeUnknown || doing === 'commit') this.state = 'broken';
       throw fault;
     }
+  }
+
+  #tell(
+    { name, statements }: Asked<never>,
+    startedAt: number,
+    outcome: StatementOutcome,
+    rows?: number,
+  ): void {
+    const endedAt = performance.now();
+    this.#statements.ended(name, outcome, endedAt - startedAt);
+    const fault = outcome === 'ok' ? undefined : outcome;
+    this.#answered?.({ name, statements, startedAt, endedAt, rows, fault });
   }
 
   #faultOf(error: unknown, doing: Doing): SqlFault {
@@ -135,7 +155,21 @@ export class Loan {
   }
 }
 
-const nameOf = (steps: readonly Step[]) => steps[0]?.statement.name ?? 'transaction';
+/** What is asked at once, and how many rows an answer has, where it tells. */
+interface Asked<T> extends Pick<Answered, 'name' | 'statements'> {
+  readonly rowsIn?: (answer: T) => number;
+}
+
+const rowsIn = ({ rows, affected }: QueryResult) => (rows.length > 0 ? rows.length : affected);
+const rowsInAll = (results: readonly QueryResult[]) =>
+  results.reduce((sum, result) => sum + rowsIn(result), 0);
+
+function together(steps: readonly Step[]): Asked<unknown> {
+  return {
+    name: steps[0]?.statement.name ?? 'transaction',
+    statements: steps.map(({ statement }) => statement),
+  };
+}
 
 /** Statements of one transaction, one at a time in the order of the calls. */
 export class TransactionSession implements Session {

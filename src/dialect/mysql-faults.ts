@@ -87,3 +87,18 @@ export function classifyMysql(error: unknown): SqlFaultKind {
   if (code === 'HANDSHAKE_SSL_ERROR' || code === 'HANDSHAKE_NO_SSL_SUPPORT') return 'refused';
   return 'other';
 }
+
+/** Where a text quotes a row or a statement, which both hold keys or values, up to what follows the quotation. */
+const quotations = [
+  /(?<=\bentry )'.*'(?= for key )/su,
+  /(?<=\bvalue:? )'.*'(?= (?:for|at) )/su,
+  /(?<=\bnear )'.*'(?= at line )/su,
+];
+
+/** The text of an error without what it quotes: `Duplicate entry … for key 'PRIMARY'`. */
+export function withoutValues(text: string): string {
+  return quotations.reduce((rest, quotation) => rest.replace(quotation, '…'), text);
+}
+
+/** What an engine says of its errors. */
+export const mysqlErrors = { classify: classifyMysql, withoutValues };

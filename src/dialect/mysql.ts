@@ -22,7 +22,7 @@ import {
   type Engine,
 } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
-import { classifyMysql } from './mysql-faults.ts';
+import { mysqlErrors } from './mysql-faults.ts';
 import { withFirst } from './hosts.ts';
 import { hostNames, mysqlHosts, settle, type ServerFacts } from './mysql-hosts.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
@@ -324,7 +324,7 @@ class MysqlConnection implements Connection {
 // Dialect
 
 const engine: Engine = {
-  classify: classifyMysql,
+  ...mysqlErrors,
   begin: {
     write: 'START TRANSACTION',
     read:

@@ -8,7 +8,14 @@ import type { Http2Stream, StreamListener } from '../http2/stream.ts';
 import type { HeldPart } from '../lib/held-bytes.ts';
 import type { CallLoad } from './call-load.ts';
 import { Deframer, messagePrefix, prefixBytes } from './message.ts';
-import { answerHeaders, encodeTrailers, fieldOf, StatusError, type GrpcStatus } from './status.ts';
+import {
+  answerHeaders,
+  encodeTrailers,
+  fieldOf,
+  StatusError,
+  type GrpcStatus,
+  type MetadataField,
+} from './status.ts';
 import { timeoutMs, timerMsMax } from './timeout.ts';
 import { grpcCode } from './codes.ts';
 
@@ -145,6 +152,17 @@ export class IncomingCall implements StreamListener {
     return this.#status;
   }
 
+  /** The first header of that name. */
+  field(name: string): string | undefined {
+    return fieldOf(this.#fields, name);
+  }
+
+  /** Once finished: calls `then` when all has left, or is not wanted any more; at once where nothing waits. */
+  whenLeft(then: () => void): void {
+    if (this.#stream.isHeldBack) this.#stream.onClosed = then;
+    else then();
+  }
+
   /** Name and value of each header that is neither HTTP's nor gRPC's own nor binary; those of one name in one value. */
   metadata(): Record<string, string> {
     const metadata = new Map<string, string>();
@@ -218,12 +236,12 @@ export class IncomingCall implements StreamListener {
     this.#stream.data(message, false, messagePrefix(message.length));
   }
 
-  /** Ends the call, after what was written. Only the first one counts. */
-  finish(status: GrpcStatus): void {
+  /** Ends the call, after what was written, with `more` for the client. Only the first one counts. */
+  finish(status: GrpcStatus, more?: MetadataField): void {
     if (this.#abandoned) this.#load.abandoned--;
     this.#abandoned = false;
     this.#begun = false;
-    this.#end(status);
+    this.#end(status, more);
     this.#forget(this.#asked);
   }
 
@@ -301,11 +319,11 @@ export class IncomingCall implements StreamListener {
     this.#abandon();
   }
 
-  #end(status: GrpcStatus): void {
+  #end(status: GrpcStatus, more?: MetadataField): void {
     if (this.#finished) return;
     this.#over();
     this.#status = status;
-    this.#stream.headers(encodeTrailers(status, !this.#answering), true);
+    this.#stream.headers(encodeTrailers(status, !this.#answering, more), true);
   }
 
   /** Whoever works for the call hears that it is of no use. */

@@ -33,12 +33,23 @@ const answerFields = [':status', '200', 'content-type', 'application/grpc'];
 /** The headers before the first message of an answer. */
 export const answerHeaders = encodeStateless(answerFields);
 
-/** The header block that ends an answer; `isWhole`: there was none before, so that it says that all is well with HTTP, too. */
-export function encodeTrailers({ code, details }: GrpcStatus, isWhole: boolean): Buffer {
-  if (code === 0 && !isWhole) return okTrailers;
+/** Name and value of metadata. */
+export type MetadataField = readonly [name: string, value: string];
+
+/**
+ * The header block that ends an answer, with `more`; `isWhole`: there was none before, so that it says that all is well with
+ * HTTP, too.
+ */
+export function encodeTrailers(
+  { code, details }: GrpcStatus,
+  isWhole: boolean,
+  more?: MetadataField,
+): Buffer {
+  if (code === 0 && !isWhole && more === undefined) return okTrailers;
   const fields = isWhole ? [...answerFields] : [];
   fields.push('grpc-status', String(code));
   if (details !== '') fields.push('grpc-message', percentEncoded(details));
+  if (more !== undefined) fields.push(...more);
   return encodeStateless(fields);
 }
 

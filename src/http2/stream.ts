@@ -50,6 +50,8 @@ export class Http2Stream {
   listener: StreamListener;
   /** Where what waits is counted; to be set before anything does. */
   held: HeldPart | undefined;
+  /** Called once when nothing comes or goes any more. */
+  onClosed: (() => void) | undefined;
   readonly #host: StreamHost;
   #id = 0;
   #queue: Outgoing[] = [];
@@ -258,6 +260,7 @@ export class Http2Stream {
     this.#queue = [];
     if (this.#waiting > 0) this.#left(this.#waiting);
     this.#host.closed(this);
+    this.onClosed?.();
   }
 }
 

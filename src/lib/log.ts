@@ -1,5 +1,7 @@
 // Structured logging on stderr. The message is a constant sentence; what varies goes into the fields.
-// Values and credentials are never logged, keys at debug only.
+// Values and credentials are never logged, keys at debug only. Lines that are written while something is done for a request carry its id.
+
+import { worksNow } from './work.ts';
 
 /** From the most to the least that is written. */
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
@@ -56,6 +58,18 @@ function plain(value: unknown): unknown {
   return value instanceof Error ? errorText(value) : value;
 }
 
+/** Requests that a line names, of those that it is about. */
+const requestsMax = 5;
+
+/** The requests that something is being done for. */
+function requestsNow(): LogFields {
+  const works = worksNow();
+  if (works.length === 0) return {};
+  const ids = [...new Set(works.map(({ request }) => request))].map((request) => request.id);
+  if (ids.length === 1) return { request: ids[0] };
+  return { requests: ids.slice(0, requestsMax), requestsCount: ids.length };
+}
+
 /** A logger that writes one line per call. */
 export function createLogger(options: LoggerOptions, bound: LogFields = {}): Logger {
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
@@ -63,7 +77,9 @@ export function createLogger(options: LoggerOptions, bound: LogFields = {}): Log
   const emit = (level: LogLevel, message: string, fields: LogFields = {}) => {
     if (!writes(level)) return;
     const time = new Date().toISOString();
-    const all = Object.entries({ ...bound, ...fields }).map(([name, value]) => [name, plain(value)] as const);
+    const all = Object.entries({ ...bound, ...requestsNow(), ...fields }).map(
+      ([name, value]) => [name, plain(value)] as const,
+    );
     if (options.format === 'json') {
       const line = JSON.stringify({ time, level, message, ...Object.fromEntries(all) }, (_, value: unknown) =>
         plain(value),

@@ -22,6 +22,8 @@ export interface Router {
   storeFor(range: KeyRange, signal: AbortSignal): Promise<Store>;
   /** Same, for all that a txn names; the default store for a txn without keys. */
   storeForAll(ranges: readonly KeyRange[], signal: AbortSignal): Promise<Store>;
+  /** What the keys of the range are, for people: a type such as `configmaps`, `several types`, or `no type`. */
+  typeOf(range: KeyRange): string;
   readonly defaultStore: Store;
   /** Every store, the default first. */
   stores(): readonly Store[];
@@ -118,6 +120,12 @@ class TypeRouter implements Router {
       });
     }
     return first?.store ?? this.defaultStore;
+  }
+
+  typeOf(range: KeyRange): string {
+    const location = this.#parts.classifier.locate(range);
+    if (location.type === 'root') return location.root;
+    return location.type === 'span' ? 'several types' : 'no type';
   }
 
   compact(request: CompactionRequest, signal: AbortSignal): Promise<CompactionResponse> {

@@ -35,6 +35,7 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
   const adapters = new CallAdapters({
     failures: new FailureLog({ logger: silentLogger, clock: systemClock }),
     metrics,
+    observer: {},
     shutdown: shutdown.signal,
     onBroken: (error) => {
       throw error;

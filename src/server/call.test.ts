@@ -26,6 +26,7 @@ function serve(handler: StreamHandler) {
   const adapters = new CallAdapters({
     failures: new FailureLog({ logger: silentLogger, clock: systemClock }),
     metrics: new CallMetrics(),
+    observer: {},
     shutdown: shutdown.signal,
     onBroken: (error) => {
       throw error;

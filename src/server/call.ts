@@ -5,14 +5,18 @@
 import { EtcdError, etcdErrors } from '../etcd/errors.ts';
 import { MalformedMessageError } from '../etcd/wire.ts';
 import type { CallListener, IncomingCall } from '../grpc/incoming-call.ts';
-import { StatusError, type GrpcStatus } from '../grpc/status.ts';
+import { StatusError, type GrpcStatus, type MetadataField } from '../grpc/status.ts';
 import { InvariantError } from '../lib/invariant.ts';
+import type { CallEnd, Observer } from '../lib/observer.ts';
+import type { TraceContext } from '../lib/trace-context.ts';
+import { requestIdField, ServedRequest, workFor } from '../lib/work.ts';
 import type { RawMetadata, Store } from '../store/store.ts';
 import type { ClientLoad, ReadKind } from './client-load.ts';
 import type { FailureLevel, FailureLog } from './failure-log.ts';
 import { callOver, CallStream, type MessageStream } from './call-stream.ts';
 import type { CallMetrics, MethodCalls } from './metrics/calls.ts';
 import type { ReadPace } from './read-pace.ts';
+import type { SlowRequests } from './slow-requests.ts';
 import { grpcCode } from '../grpc/codes.ts';
 
 export type { MessageStream } from './call-stream.ts';
@@ -45,6 +49,12 @@ export type ServerStreamHandler = (
 export interface CallOptions {
   readonly failures: FailureLog;
   readonly metrics: CallMetrics;
+  /** Hears of every call that was served. */
+  readonly observer: Observer;
+  /** Undefined: slow requests are nothing special. */
+  readonly slow?: SlowRequests | undefined;
+  /** The span of a call, by what its caller says of the trace; undefined: it is not recorded. Absent: none is. */
+  readonly trace?: ((traceParent: string | undefined) => TraceContext | undefined) | undefined;
   /** Aborted when the server drains: streams end with `etcdserver: server stopped`. */
   readonly shutdown: AbortSignal;
   /** A handler met a broken invariant. */
@@ -93,6 +103,7 @@ interface StreamCall {
 interface Begun {
   readonly context: CallContext;
   readonly calls: MethodCalls;
+  readonly request: ServedRequest;
   /** By performance.now(). */
   readonly at: number;
 }
@@ -131,26 +142,32 @@ export class CallAdapters {
       this.#single(calls, call, (request) => {
         const abort = new AbortController();
         const context = contextOf(call, client, method, abort.signal);
-        const begun: Begun = { context, calls, at: performance.now() };
+        const begun = this.#begin(call, context, calls);
         call.begin();
         call.countAnswerIn(client.answers);
         this.#callsOpen++;
-        const succeed = (response: Buffer) => {
-          calls.messagesSent++;
-          calls.finished(context.store, grpcCode.ok, performance.now() - begun.at);
-          call.write(response);
-          call.finish({ code: grpcCode.ok, details: '' });
+        const answered = (end: CallEnd) => {
+          this.#options.slow?.answered(end, request, call);
+          begun.request.end();
           this.#callsOpen--;
           this.#ended();
+        };
+        const succeed = (response: Buffer) => {
+          calls.messagesSent++;
+          const end = this.#tell(begun, grpcCode.ok);
+          call.write(response);
+          call.finish(ok, idBack(begun.request, ok));
+          answered(end);
           client.answered();
         };
         const fail = (error: unknown) => {
-          call.finish(this.#failed(begun, error, endOf(call, abort.signal) ?? statusOf(error)));
-          this.#callsOpen--;
-          this.#ended();
+          const status = endOf(call, abort.signal) ?? statusOf(error);
+          const end = this.#failed(begun, error, status);
+          call.finish(status, idBack(begun.request, status));
+          answered(end);
         };
         try {
-          handler(request, context).then(succeed, fail);
+          workFor([begun.request], () => handler(request, context)).then(succeed, fail);
         } catch (error) {
           // A handler that throws before its first await.
           fail(error);
@@ -204,7 +221,7 @@ export class CallAdapters {
     const { shutdown } = this.#options;
     const abort = new AbortController();
     const context = contextOf(call, client, method, abort.signal);
-    const begun: Begun = { context, calls, at: performance.now() };
+    const begun = this.#begin(call, context, calls);
     const stream = new CallStream(call, { readsOn, abort, calls });
     const stopped = Promise.withResolvers<never>();
     const stop = () => stopped.reject(new EtcdError('stopped'));
@@ -218,28 +235,57 @@ export class CallAdapters {
       stream.close();
       // A handler may well end in peace when the client goes; the call has not.
       if (error === undefined && end === undefined) {
-        calls.finished(context.store, grpcCode.ok, performance.now() - begun.at);
-        call.finish({ code: grpcCode.ok, details: '' });
-      } else call.finish(this.#failed(begun, error, end ?? statusOf(error)));
+        this.#tell(begun, grpcCode.ok);
+        call.finish(ok, idBack(begun.request, ok));
+      } else {
+        const status = end ?? statusOf(error);
+        this.#failed(begun, error, status);
+        call.finish(status, idBack(begun.request, status));
+      }
+      begun.request.end();
       abort.abort(callOver);
       this.#streamsOpen--;
       this.#ended();
     };
+    // What goes on for as long as a client likes is for nobody in particular.
+    const works = readsOn ? [] : [begun.request];
     // A handler that throws before its first await fails like any other.
-    const handled = new Promise<void>((resolve) => resolve(handler(stream, context)));
+    const handled = new Promise<void>((resolve) => resolve(workFor(works, () => handler(stream, context))));
     Promise.race([handled, stopped.promise]).then(() => finish(), finish);
     return stream;
   }
 
-  #failed({ context, calls, at }: Begun, error: unknown, status: GrpcStatus): GrpcStatus {
-    const { method, store } = context;
-    const { metrics, failures } = this.#options;
-    calls.finished(store, status.code, performance.now() - at);
-    if (error instanceof EtcdError && status.code !== grpcCode.canceled) metrics.failed(store, error.reason);
-    failures.failed(logLevel(status.code), { method, code: status.code, error });
-    if (error instanceof InvariantError) this.#options.onBroken(error);
-    return status;
+  #begin(call: IncomingCall, context: CallContext, calls: MethodCalls): Begun {
+    const request = new ServedRequest(call);
+    const { trace } = this.#options;
+    if (trace !== undefined) request.trace = trace(call.field('traceparent'));
+    return { context, calls, request, at: performance.now() };
   }
+
+  #tell({ context, calls, request, at }: Begun, code: number): CallEnd {
+    const { method, store } = context;
+    const endedAt = performance.now();
+    calls.finished(store, code, endedAt - at);
+    const end = { request, method, store: store?.name, code, startedAt: at, endedAt };
+    this.#options.observer.call?.(end);
+    return end;
+  }
+
+  #failed(begun: Begun, error: unknown, { code }: GrpcStatus): CallEnd {
+    const { method, store } = begun.context;
+    const { metrics, failures } = this.#options;
+    const end = this.#tell(begun, code);
+    if (error instanceof EtcdError && code !== grpcCode.canceled) metrics.failed(store, error.reason);
+    failures.failed(logLevel(code), { request: begun.request.id, method, code, error });
+    if (error instanceof InvariantError) this.#options.onBroken(error);
+    return end;
+  }
+}
+
+/** The request's id, for a client that uses ids, or may ask what went wrong. */
+function idBack(request: ServedRequest, { code }: GrpcStatus): MetadataField | undefined {
+  const id = code === grpcCode.ok ? request.givenId : request.id;
+  return id === undefined ? undefined : [requestIdField, id];
 }
 
 /** How a call ended before its handler did: what the client was told, Canceled where it is gone; undefined: it goes on. */
@@ -248,6 +294,7 @@ function endOf(call: IncomingCall, signal: AbortSignal): GrpcStatus | undefined 
   return call.status ?? canceled;
 }
 
+const ok: GrpcStatus = { code: grpcCode.ok, details: '' };
 const canceled: GrpcStatus = { code: grpcCode.canceled, details: 'the call was canceled' };
 
 const ignore = () => undefined;

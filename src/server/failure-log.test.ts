@@ -23,7 +23,7 @@ function scene() {
   const write = (line: string) => void lines.push(JSON.parse(line) as (typeof lines)[number]);
   const log = new FailureLog({ logger: createLogger({ level: 'debug', format: 'json', write }), clock });
   const fail = (text: string, level: 'debug' | 'warn' = 'warn') =>
-    log.failed(level, { method: '/KV/Range', code: 14, error: new Error(text) });
+    log.failed(level, { request: 'r', method: '/KV/Range', code: 14, error: new Error(text) });
   return { log, fail, pass, lines, sleeping: () => sleepers.length };
 }
 

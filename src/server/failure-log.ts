@@ -12,6 +12,8 @@ const linesMax = 500;
 export type FailureLevel = 'debug' | 'warn' | 'error';
 
 export interface Failure {
+  /** Its id. */
+  readonly request: string;
   readonly method: string;
   readonly code: number;
   readonly error: unknown;

@@ -23,6 +23,7 @@ import type {
 import { systemClock } from '../lib/clock.ts';
 import { parseListenUrl } from '../lib/listen-url.ts';
 import { silentLogger } from '../lib/log.ts';
+import { Observers } from '../lib/observer.ts';
 import type { Router } from '../router/router.ts';
 import type { Passthrough, Store, StoreStatus, Watch, WatchBatch } from '../store/store.ts';
 import { startServer, type RunningServer, type ServerOptions } from './server.ts';
@@ -270,6 +271,7 @@ export function memoryRouter(defaultStore: Store, rules: Readonly<Record<string,
     stores: () => [...new Set([defaultStore, ...Object.values(rules)])],
     storeFor: async (range) => storeOf(range.start),
     storeForAll: async ([range]) => (range === undefined ? defaultStore : storeOf(range.start)),
+    typeOf: (range) => `type ${range.start.toString('latin1', 0, 1)}`,
     compact: (request, signal) => defaultStore.compact(request, signal),
     noteCompactTxn: async () => undefined,
     onMove: () => () => undefined,
@@ -330,6 +332,9 @@ export class TestGateway {
       version: '0.0.0',
       logger: silentLogger,
       clock: systemClock,
+      observers: new Observers(),
+      slowRequestsMs: Number.POSITIVE_INFINITY,
+      slowStatementsMs: Number.POSITIVE_INFINITY,
       onBroken: (error) => {
         throw error;
       },

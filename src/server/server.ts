@@ -11,6 +11,8 @@ import type { Clock } from '../lib/clock.ts';
 import { inTime } from '../lib/in-time.ts';
 import type { ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
+import type { Observers } from '../lib/observer.ts';
+import type { TraceContext } from '../lib/trace-context.ts';
 import type { Router } from '../router/router.ts';
 import { createAuthService } from './auth.ts';
 import { CallAdapters, type Serve } from './call.ts';
@@ -30,6 +32,8 @@ import type { ConnectionFigures } from './metrics/server-families.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { createRecipeServices } from './recipes.ts';
 import type { Identity, Service, ServiceOptions } from './service.ts';
+import { SlowRequests } from './slow-requests.ts';
+import { SlowStatements } from './slow-statements.ts';
 import { TlsMaterial, type TlsSettings } from './tls-files.ts';
 import { createWatchService } from './watch.ts';
 
@@ -67,6 +71,13 @@ export interface ServerOptions {
   readonly worker?: number;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Told of every call that was served; the stores tell it of what databases are asked. */
+  readonly observers: Observers;
+  /** Requests and statements that took as long, in milliseconds, are logged; infinite: none. */
+  readonly slowRequestsMs: number;
+  readonly slowStatementsMs: number;
+  /** See CallOptions. */
+  readonly trace?: ((traceParent: string | undefined) => TraceContext | undefined) | undefined;
   /** Undefined: the level of the log stays as it is. */
   readonly log?: LogControl | undefined;
   /** A broken invariant was met in a call: serving on could serve wrong history. */
@@ -314,9 +325,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const identity: Identity = { name: options.name, memberId: options.memberId, clientUrls };
   const calls = new CallMetrics();
   const failures = new FailureLog({ logger, clock });
+  const { observers, slowRequestsMs, slowStatementsMs } = options;
+  const isSlowTold = Number.isFinite(slowRequestsMs);
+  const slow = isSlowTold
+    ? new SlowRequests({ logger, clock, atLeastMs: slowRequestsMs, router })
+    : undefined;
+  const statements = new SlowStatements({ logger, clock, atLeastMs: slowStatementsMs });
+  if (Number.isFinite(slowStatementsMs)) observers.add(statements);
   const adapters = new CallAdapters({
     failures,
     metrics: calls,
+    observer: observers,
+    slow,
+    trace: options.trace,
     shutdown: shutdown.signal,
     onBroken: options.onBroken,
   });
@@ -325,6 +346,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const release = () => {
     connections.destroy();
     failures.flush();
+    slow?.flush();
+    statements.flush();
     readiness.close();
     tls?.close();
   };

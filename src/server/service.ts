@@ -2,6 +2,7 @@
 // name to handler; server.ts registers it under the path of proto/.
 
 import type { Logger } from '../lib/log.ts';
+import { worksNow } from '../lib/work.ts';
 import type { Router } from '../router/router.ts';
 import type { Passthrough, RawStream } from '../store/store.ts';
 import type { CallContext, MessageStream, ServerStreamHandler, StreamHandler, UnaryHandler } from './call.ts';
@@ -30,8 +31,18 @@ export interface ServiceOptions {
 }
 
 /** The call as it is, to a store that speaks etcd's protocol. */
-export function passUnary(passthrough: Passthrough, request: Buffer, context: CallContext): Promise<Buffer> {
-  return passthrough.unary(context.method, request, { metadata: context.metadata, signal: context.signal });
+export async function passUnary(
+  passthrough: Passthrough,
+  request: Buffer,
+  { method, metadata, signal }: CallContext,
+): Promise<Buffer> {
+  const startedAt = performance.now();
+  try {
+    return await passthrough.unary(method, request, { metadata, signal });
+  } finally {
+    const endedAt = performance.now();
+    for (const work of worksNow()) work.request.databaseWorked(startedAt, endedAt);
+  }
 }
 
 /** Copies the upstream's messages to the client until it ends. */

@@ -13,6 +13,7 @@ import type { Clock } from '../lib/clock.ts';
 import { makeFolder } from '../lib/folder.ts';
 import { inTime } from '../lib/in-time.ts';
 import type { Logger } from '../lib/log.ts';
+import type { Observer } from '../lib/observer.ts';
 import type { BulkStore } from './bulk.ts';
 import { etcdBulk } from './etcd/bulk.ts';
 import { openEtcdStore } from './etcd/etcd-store.ts';
@@ -35,6 +36,8 @@ export interface OpenOptions {
   readonly clock: Clock;
   /** As the gateway's flag has it. */
   readonly keyPrefix: string;
+  /** Hears of what databases are asked. */
+  readonly observer?: Observer;
   /** See SqlStoreOptions and EtcdStoreOptions; undefined for the default store, which grants leases itself. */
   readonly findLease?: SqlStoreOptions['findLease'];
 }
@@ -130,7 +133,10 @@ export function openStore(backend: Backend, options: OpenOptions): Store {
   return openSqlStore({
     name,
     dialect: dialectOf(engine),
-    driver: driverOptions(backend),
+    driver: {
+      ...driverOptions(backend),
+      answered: (end) => options.observer?.statement?.({ store: name, engine, ...end }),
+    },
     memberId: options.memberId,
     version: emulatedEtcdVersion,
     logger,

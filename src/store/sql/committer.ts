@@ -7,6 +7,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
 import { countBounds, Histogram, latencyBounds } from '../../lib/histogram.ts';
 import type { WriteStats } from '../stats.ts';
+import { workFor, workForNobody, worksNow, type Work } from '../../lib/work.ts';
 import { BatchWriter, type BatchWriterOptions, type Written } from './batch-writer.ts';
 import type { Job } from './job.ts';
 import { updateCompactRevision } from './compactor.ts';
@@ -82,6 +83,7 @@ interface Waiting {
   readonly job: Job<unknown>;
   readonly since: number;
   readonly signal: AbortSignal | undefined;
+  readonly works: readonly Work[];
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -139,8 +141,9 @@ class GroupCommitter implements Committer {
       this.#queueBytes += job.bytes;
       // The queue forgets the type; `resolve` gets what this very job's `apply` gave.
       const done = resolve as (value: unknown) => void;
-      this.#queue.push({ job, since: this.#options.clock.now(), signal, resolve: done, reject });
-      this.#running ??= this.#drain();
+      const since = this.#options.clock.now();
+      this.#queue.push({ job, since, signal, works: worksNow(), resolve: done, reject });
+      this.#running ??= workForNobody(() => this.#drain());
     });
   }
 
@@ -248,9 +251,10 @@ class GroupCommitter implements Committer {
   async #commit(batch: readonly Waiting[]): Promise<void> {
     let written: Written;
     const began = performance.now();
+    const works = batch.flatMap((waiting) => waiting.works);
     try {
       const jobs = batch.map(({ job }) => job);
-      written = await this.#writer.write(jobs, this.#closed.signal);
+      written = await workFor(works, () => this.#writer.write(jobs, this.#closed.signal));
       this.#batchTxns.observe(batch.length);
       this.#commitSeconds.observe((performance.now() - began) / 1000);
       this.#committed[written.isScript ? 'index' : 'lock']++;
@@ -262,7 +266,8 @@ class GroupCommitter implements Committer {
         for (const { reject } of batch) reject(toEtcdError(error));
         return;
       }
-      this.#options.logger.warn('A batch failed and is tried one by one', { jobs: batch.length, error });
+      const about = { jobs: batch.length, error };
+      workFor(works, () => this.#options.logger.warn('A batch failed and is tried one by one', about));
       for (const waiting of batch) await this.#commit([waiting]);
       return;
     }

@@ -7,6 +7,7 @@ import type { QueryResult, Row, SqlValue, Statement } from '../../dialect/dialec
 import { EtcdError } from '../../etcd/errors.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { RangeRequest } from '../../etcd/types.ts';
+import { workFor, worksNow, type Work } from '../../lib/work.ts';
 import { countBounds, Histogram } from '../../lib/histogram.ts';
 import type { GetStats } from '../stats.ts';
 import { hasKey, snapshotOf } from './past.ts';
@@ -55,6 +56,7 @@ interface Found {
 
 interface Get {
   readonly key: Buffer;
+  readonly works: readonly Work[];
   readonly resolve: (found: Found) => void;
   readonly reject: (reason: unknown) => void;
   /** The statement it is in. */
@@ -106,6 +108,7 @@ class JoinedReads implements PointReads {
       };
       const get: Get = {
         key,
+        works: worksNow(),
         resolve: (found) => {
           leave();
           resolve(found);
@@ -150,7 +153,8 @@ class JoinedReads implements PointReads {
     const shared = { left: gets.length, abort: new AbortController() };
     for (const get of gets) get.shared = shared;
     try {
-      const byKey = await this.#select(gets, shared.abort.signal);
+      const works = gets.flatMap((get) => get.works);
+      const byKey = await workFor(works, () => this.#select(gets, shared.abort.signal));
       for (const get of gets) if (!get.isOver) get.resolve(byKey(get.key));
     } catch (error) {
       for (const get of gets) if (!get.isOver) get.reject(error);
