@@ -160,8 +160,19 @@ interface ConnectionsOptions {
   readonly logger: Logger;
 }
 
-/** The limits of connections as the metrics name them, by the error that ends one. */
-const limitNames: Readonly<Record<number, string>> = {
+/** What clients may be refused for, as the metrics name it. */
+const limits = [
+  'asked',
+  'answers',
+  'abandoned',
+  'watches',
+  'streams',
+  'connections',
+  'greeting',
+  'unread',
+] as const;
+/** By the error that ends a connection. */
+const limitNames: Readonly<Record<number, (typeof limits)[number]>> = {
   [errorCode.settingsTimeout]: 'greeting',
   [errorCode.enhanceYourCalm]: 'unread',
 };
@@ -172,7 +183,7 @@ class Connections {
   readonly #logger: Logger;
   readonly #loads: ClientLoads;
   readonly #open = new Map<ServerConnection, Socket>();
-  readonly #refused = new Map<string, number>();
+  readonly #refused = new Map<string, number>(limits.map((limit) => [limit, 0]));
   #accepted = 0;
   /** Of connections that are closed. */
   #bytesReceived = 0;
@@ -191,7 +202,7 @@ class Connections {
   }
 
   /** Something was refused for `limit`. */
-  refused(limit: string): void {
+  refused(limit: (typeof limits)[number]): void {
     this.#refused.set(limit, (this.#refused.get(limit) ?? 0) + 1);
   }
 

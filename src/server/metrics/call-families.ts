@@ -2,6 +2,7 @@
 // (go-grpc-prometheus), and the store beside: dashboards that were made for an etcd show them.
 
 import type { Registry } from 'prom-client';
+import { grpcCode } from '../../grpc/codes.ts';
 import type { Store } from '../../store/store.ts';
 import { codeNames, type CallMetrics, type MethodCalls } from './calls.ts';
 import { counter, gauge, histogram, type Labels, type Samples } from './families.ts';
@@ -15,6 +16,9 @@ function labelsOf({ type, service, method }: MethodCalls): Labels<MethodLabel> {
 
 /** Empty: none, or several. */
 const nameOf = (store: Store | undefined) => store?.name ?? '';
+
+/** Told from the first call on, so that the first of them is seen to come. */
+const expected = new Set<number>([grpcCode.ok, grpcCode.internal, grpcCode.unavailable]);
 
 /** Adds them to `registry`. */
 export function addCallFamilies(registry: Registry, calls: CallMetrics): void {
@@ -63,7 +67,7 @@ function addEndFamilies(registry: Registry, calls: CallMetrics): void {
         for (const [store, { codes }] of method.byStore) {
           const labels = { ...labelsOf(method), store: nameOf(store) };
           for (const [code, count] of codes.entries())
-            if (count > 0) yield [{ ...labels, grpc_code: codeNames[code]! }, count];
+            if (count > 0 || expected.has(code)) yield [{ ...labels, grpc_code: codeNames[code]! }, count];
         }
       }
     },

@@ -5,14 +5,17 @@ import type { Histogram } from '../../lib/histogram.ts';
 import type { Store, StoreStats } from '../../store/store.ts';
 import { counter, gauge, histogram, type Labels, type Samples } from './families.ts';
 
+/** What was found this long ago serves the next family too. */
+const freshForMs = 100;
+
 type Found = StoreStats & { readonly store: string };
 
 /** What looks up figures of all stores. */
 class StoreFamilies {
   readonly #registry: Registry;
   readonly #stores: () => readonly Store[];
-  /** What was found in this turn of the event loop. */
-  #found: readonly Found[] | undefined;
+  #found: readonly Found[] = [];
+  #foundAt = Number.NEGATIVE_INFINITY;
 
   constructor(registry: Registry, stores: () => readonly Store[]) {
     this.#registry = registry;
@@ -54,10 +57,11 @@ class StoreFamilies {
     }
   }
 
-  /** All families of a text are asked in one turn, and see the same. */
+  /** All families of a text see the same, mostly. */
   #look(): readonly Found[] {
-    if (this.#found !== undefined) return this.#found;
-    queueMicrotask(() => (this.#found = undefined));
+    const now = performance.now();
+    if (now - this.#foundAt < freshForMs) return this.#found;
+    this.#foundAt = now;
     return (this.#found = this.#stores().flatMap((store) => {
       const stats = store.stats?.();
       return stats === undefined ? [] : [{ ...stats, store: store.name }];
