@@ -25,9 +25,10 @@ import {
   folderOf,
   freshEndpoint,
   openAt,
+  pairTexts,
   put,
   topologyFile,
-  withoutCounters,
+  wholeTexts,
 } from './scene.ts';
 
 const largedata = 'data.example.com/largedata';
@@ -61,34 +62,37 @@ async function contentAt(url: string) {
   return await contentOf(store);
 }
 
-test('a type that has objects is refused, and with --replace they are what the backup has', async (t) => {
-  const source = await filled(t, objects(20));
-  const file = await backedUp(t, source);
-  const target = await filled(t, async (store) => {
-    await objects(30, 'other')(store);
-    await put(store, '/registry/configmaps/default/mine', 'stays');
-  });
-  const before = await contentAt(target);
-  const { code, said } = await command('restore', file, '--default-endpoint', target);
-  t.is(code, 1);
-  t.regex(
-    said,
-    /Expected no objects of data\.example\.com\/largedata in store default, got some: with --replace/u,
-  );
-  t.deepEqual(await contentAt(target), before);
-  await done(t, 'restore', file, '--default-endpoint', target, '--replace');
-  const after = await contentAt(target);
-  const expected = [
-    ...(await contentAt(source)).kvs,
-    ...before.kvs.filter(({ key }) => key.includes('mine')),
-  ];
-  t.deepEqual(
-    after.kvs,
-    expected.toSorted((a, b) => Buffer.compare(a.key, b.key)),
-  );
-});
+test.serial(
+  'a type that has objects is refused, and with --replace they are what the backup has',
+  async (t) => {
+    const source = await filled(t, objects(20));
+    const file = await backedUp(t, source);
+    const target = await filled(t, async (store) => {
+      await objects(30, 'other')(store);
+      await put(store, '/registry/configmaps/default/mine', 'stays');
+    });
+    const before = await contentAt(target);
+    const { code, said } = await command('restore', file, '--default-endpoint', target);
+    t.is(code, 1);
+    t.regex(
+      said,
+      /Expected no objects of data\.example\.com\/largedata in store default, got some: with --replace/u,
+    );
+    const unchanged = await contentAt(target);
+    t.is(unchanged.header.revision, before.header.revision);
+    t.deepEqual(wholeTexts(unchanged.kvs), wholeTexts(before.kvs));
+    await done(t, 'restore', file, '--default-endpoint', target, '--replace');
+    const after = await contentAt(target);
+    const expected = [
+      ...(await contentAt(source)).kvs,
+      ...before.kvs.filter(({ key }) => key.includes('mine')),
+    ];
+    const inOrder = expected.toSorted((a, b) => Buffer.compare(a.key, b.key));
+    t.deepEqual(wholeTexts(after.kvs), wholeTexts(inOrder));
+  },
+);
 
-test('a dry run says where types go, and writes nothing', async (t) => {
+test.serial('a dry run says where types go, and writes nothing', async (t) => {
   const file = await backedUp(t, await filled(t, objects(3)));
   const target = await freshSqlite(t);
   const said = await done(t, 'restore', file, '--default-endpoint', target, '--dry-run');
@@ -96,7 +100,7 @@ test('a dry run says where types go, and writes nothing', async (t) => {
   t.is((await contentAt(target)).header.revision, 1n);
 });
 
-test('one type of a backup of everything is restored', async (t) => {
+test.serial('one type of a backup of everything is restored', async (t) => {
   const file = await backedUp(
     t,
     await filled(t, async (store) => {
@@ -115,7 +119,7 @@ test('one type of a backup of everything is restored', async (t) => {
   t.regex(said, /Expected objects of secrets in the backup of .*, got none/u);
 });
 
-test('a damaged file changes nothing', async (t) => {
+test.serial('a damaged file changes nothing', async (t) => {
   const file = await backedUp(t, await filled(t, objects(3, 'value')));
   writeFileSync(file, readFileSync(file, 'utf8').replace('"value":"value"', '"value":"walue"'));
   const target = await freshSqlite(t);
@@ -125,73 +129,85 @@ test('a damaged file changes nothing', async (t) => {
   t.is((await contentAt(target)).header.revision, 1n);
 });
 
-test('a restore that was interrupted is run again, and until then the store is told to be in between', async (t) => {
-  const source = await filled(t, objects(1_000));
-  const path = await backedUp(t, source);
-  const url = await freshSqlite(t);
-  const stop = new AbortController();
-  const topology = parseTopology('', { env: {}, defaultEndpoint: url });
-  const choice = { leased: false };
-  {
-    await using store = openBulk(topology.default, {
-      logger: silentLogger,
-      keyPrefix: '/registry',
-      signal: stop.signal,
+test.serial(
+  'a restore that was interrupted is run again, and until then the store is told to be in between',
+  async (t) => {
+    const source = await filled(t, objects(1_000));
+    const path = await backedUp(t, source);
+    const url = await freshSqlite(t);
+    const stop = new AbortController();
+    const topology = parseTopology('', { env: {}, defaultEndpoint: url });
+    const choice = { leased: false };
+    {
+      await using store = openBulk(topology.default, {
+        logger: silentLogger,
+        keyPrefix: '/registry',
+        signal: stop.signal,
+      });
+      await store.prepare();
+      const survey = await surveyBackup(path, choice);
+      const storeNamed = () => Promise.resolve(store);
+      const plan = await planRestore({
+        topology,
+        keyPrefix: '/registry',
+        survey,
+        storeNamed,
+        replace: false,
+      });
+      const { signal } = stop;
+      const progress = () => stop.abort(new Error('stopped by the test'));
+      const restoring = { path, survey, choice, plan, margin: 10n, clock: systemClock, signal, progress };
+      await t.throwsAsync(restoreBackup(restoring), { message: 'stopped by the test' });
+    }
+    t.is((await contentAt(url)).count - 1, 256);
+    const backup = await command('backup', join(folderOf(t), 'half'), '--default-endpoint', url);
+    t.is(backup.code, 1);
+    t.regex(backup.said, /Expected a store without a restore under way, got default/u);
+    const other = await backedUp(t, await filled(t, objects(2)));
+    const refused = await command('restore', other, '--default-endpoint', url);
+    t.is(refused.code, 1);
+    t.regex(
+      refused.said,
+      /Expected no other restore under way in store default, got that of backup \S+, which has not ended/u,
+    );
+    await done(t, 'restore', path, '--default-endpoint', url);
+    t.deepEqual(wholeTexts((await contentAt(url)).kvs), wholeTexts((await contentAt(source)).kvs));
+    t.is((await contentAt(url)).count, 1_000);
+  },
+);
+
+test.serial(
+  'leases: what is attached is left out, and with --with-leases kept for what was left',
+  async (t) => {
+    const source = await filled(t, async (store) => {
+      await store.leaseGrant({ id: 77n, ttl: 3_600 }, soon());
+      await put(store, '/registry/events/default/e', 'event', 77n);
+      await put(store, '/registry/configmaps/default/c', 'x');
     });
-    await store.prepare();
-    const survey = await surveyBackup(path, choice);
-    const storeNamed = () => Promise.resolve(store);
-    const plan = await planRestore({ topology, keyPrefix: '/registry', survey, storeNamed, replace: false });
-    const { signal } = stop;
-    const progress = () => stop.abort(new Error('stopped by the test'));
-    const restoring = { path, survey, choice, plan, margin: 10n, clock: systemClock, signal, progress };
-    await t.throwsAsync(restoreBackup(restoring), { message: 'stopped by the test' });
-  }
-  t.is((await contentAt(url)).count - 1, 256);
-  const backup = await command('backup', join(folderOf(t), 'half'), '--default-endpoint', url);
-  t.is(backup.code, 1);
-  t.regex(backup.said, /Expected a store without a restore under way, got default/u);
-  const other = await backedUp(t, await filled(t, objects(2)));
-  const refused = await command('restore', other, '--default-endpoint', url);
-  t.is(refused.code, 1);
-  t.regex(
-    refused.said,
-    /Expected no other restore under way in store default, got that of backup \S+, which has not ended/u,
-  );
-  await done(t, 'restore', path, '--default-endpoint', url);
-  t.deepEqual((await contentAt(url)).kvs, (await contentAt(source)).kvs);
-  t.is((await contentAt(url)).count, 1_000);
-});
+    const file = await backedUp(t, source);
+    const without = await freshSqlite(t);
+    const said = await done(t, 'restore', file, '--default-endpoint', without);
+    t.regex(said, /left out: 1 object attached to leases, such as Events \(--with-leases\)/u);
+    t.deepEqual(
+      (await contentAt(without)).kvs.map(({ key }) => String(key)),
+      ['/registry/configmaps/default/c'],
+    );
+    for (const engine of ['sqlite', 'etcd'] as const) {
+      const url = await freshEndpoint(t, engine);
+      if (url === undefined) continue;
+      await done(t, 'restore', file, '--default-endpoint', url, '--with-leases');
+      await using store = await openAt(engine, url);
+      const lease = await store.leaseTimeToLive({ id: 77n, keys: true }, soon());
+      t.deepEqual(lease.keys.map(String), ['/registry/events/default/e']);
+      t.true(lease.ttl > 3_000 && lease.ttl <= 3_600, `${lease.ttl} s`);
+      await store.leaseRevoke(77n, soon());
+      t.is((await contentOf(store)).count, engine === 'etcd' ? 1 : (await contentOf(store)).kvs.length);
+      t.is((await contentOf(store)).kvs.length, 1);
+    }
+  },
+);
 
-test('leases: what is attached is left out, and with --with-leases kept for what was left', async (t) => {
-  const source = await filled(t, async (store) => {
-    await store.leaseGrant({ id: 77n, ttl: 3_600 }, soon());
-    await put(store, '/registry/events/default/e', 'event', 77n);
-    await put(store, '/registry/configmaps/default/c', 'x');
-  });
-  const file = await backedUp(t, source);
-  const without = await freshSqlite(t);
-  const said = await done(t, 'restore', file, '--default-endpoint', without);
-  t.regex(said, /left out: 1 object attached to leases, such as Events \(--with-leases\)/u);
-  t.deepEqual(
-    (await contentAt(without)).kvs.map(({ key }) => String(key)),
-    ['/registry/configmaps/default/c'],
-  );
-  for (const engine of ['sqlite', 'etcd'] as const) {
-    const url = await freshEndpoint(t, engine);
-    if (url === undefined) continue;
-    await done(t, 'restore', file, '--default-endpoint', url, '--with-leases');
-    await using store = await openAt(engine, url);
-    const lease = await store.leaseTimeToLive({ id: 77n, keys: true }, soon());
-    t.deepEqual(lease.keys.map(String), ['/registry/events/default/e']);
-    t.true(lease.ttl > 3_000 && lease.ttl <= 3_600, `${lease.ttl} s`);
-    await store.leaseRevoke(77n, soon());
-    t.is((await contentOf(store)).count, engine === 'etcd' ? 1 : (await contentOf(store)).kvs.length);
-    t.is((await contentOf(store)).kvs.length, 1);
-  }
-});
-
-test('types go where the topology of the target wants them, with a record of it', async (t) => {
+test.serial('types go where the topology of the target wants them, with a record of it', async (t) => {
   const source = await filled(t, async (store) => {
     // Its group comes before that of the definitions.
     await put(store, '/registry/a.example.com/things/default/one', 'thing');
@@ -239,7 +255,7 @@ test('types go where the topology of the target wants them, with a record of it'
   );
 });
 
-test('a kind that cannot be told is refused', async (t) => {
+test.serial('a kind that cannot be told is refused', async (t) => {
   const file = await backedUp(t, await filled(t, objects(1)));
   const [first, second] = [await freshSqlite(t), await freshSqlite(t)];
   const topology = topologyFile(
@@ -254,7 +270,7 @@ test('a kind that cannot be told is refused', async (t) => {
   );
 });
 
-test('an etcd too far below the backup is refused', async (t) => {
+test.serial('an etcd too far below the backup is refused', async (t) => {
   const url = await freshEndpoint(t, 'etcd');
   if (url === undefined) return t.pass();
   const source = await filled(t, async (store) => {
@@ -272,35 +288,38 @@ test('an etcd too far below the backup is refused', async (t) => {
   return undefined;
 });
 
-test('a gateway that runs sees what was restored, and its watches are told to begin anew', async (t) => {
-  const source = await filled(t, objects(300));
-  const file = await backedUp(t, source);
-  const url = await freshSqlite(t);
-  const gateway = await startSwitchyard({ defaultEndpoint: url });
-  t.teardown(() => gateway.dispose());
-  const client = new EtcdClient(gateway.endpoint);
-  t.teardown(() => client.close());
-  const { header } = await client.put('/registry/pods/default/p', 'x');
-  await using store = await openAt('sqlite', url);
-  const watch = await store.watch(watchRequest(Buffer.from('/registry/pods/default/p')), soon());
-  const ended = (async () => {
-    for await (const batch of watch) t.log(batch);
-  })();
-  await done(t, 'restore', file, '--default-endpoint', url);
-  await t.throwsAsync(ended, { instanceOf: EtcdError, message: /compacted/u });
-  const prefix = `/registry/${largedata}/`;
-  const rangeEnd = endOf(prefix);
-  const listed = await client.range(prefix, { rangeEnd });
-  t.deepEqual(withoutCounters(listed.kvs), withoutCounters((await contentAt(source)).kvs));
-  t.true(listed.header.revision > header.revision + 1_000_000_000n);
-  t.is((await client.range(prefix, { rangeEnd, limit: 5 })).count, 300);
-  const { header: after } = await client.put(keyOf(5), 'changed');
-  t.is((await client.range(prefix, { rangeEnd })).kvs[5]?.modRevision, after.revision);
-  await client.delete(prefix, { rangeEnd });
-  t.is((await client.range(prefix, { rangeEnd, countOnly: true })).count, 0);
-});
+test.serial(
+  'a gateway that runs sees what was restored, and its watches are told to begin anew',
+  async (t) => {
+    const source = await filled(t, objects(300));
+    const file = await backedUp(t, source);
+    const url = await freshSqlite(t);
+    const gateway = await startSwitchyard({ defaultEndpoint: url });
+    t.teardown(() => gateway.dispose());
+    const client = new EtcdClient(gateway.endpoint);
+    t.teardown(() => client.close());
+    const { header } = await client.put('/registry/pods/default/p', 'x');
+    await using store = await openAt('sqlite', url);
+    const watch = await store.watch(watchRequest(Buffer.from('/registry/pods/default/p')), soon());
+    const ended = (async () => {
+      for await (const batch of watch) t.log(batch);
+    })();
+    await done(t, 'restore', file, '--default-endpoint', url);
+    await t.throwsAsync(ended, { instanceOf: EtcdError, message: /compacted/u });
+    const prefix = `/registry/${largedata}/`;
+    const rangeEnd = endOf(prefix);
+    const listed = await client.range(prefix, { rangeEnd });
+    t.deepEqual(pairTexts(listed.kvs), pairTexts((await contentAt(source)).kvs));
+    t.true(listed.header.revision > header.revision + 1_000_000_000n);
+    t.is((await client.range(prefix, { rangeEnd, limit: 5 })).count, 300);
+    const { header: after } = await client.put(keyOf(5), 'changed');
+    t.is((await client.range(prefix, { rangeEnd })).kvs[5]?.modRevision, after.revision);
+    await client.delete(prefix, { rangeEnd });
+    t.is((await client.range(prefix, { rangeEnd, countOnly: true })).count, 0);
+  },
+);
 
-test('usage is refused with code 2', async (t) => {
+test.serial('usage is refused with code 2', async (t) => {
   const file = join(folderOf(t), 'x');
   t.is((await command('backup')).code, 2);
   t.is((await command('backup', file, '--type', 'a', '--store', 'default')).code, 2);
@@ -310,7 +329,7 @@ test('usage is refused with code 2', async (t) => {
   t.is((await command('backup', file, '--unknown')).code, 2);
 });
 
-test('a file that is there is not written over, and a failed backup leaves none', async (t) => {
+test.serial('a file that is there is not written over, and a failed backup leaves none', async (t) => {
   const url = await filled(t, objects(1));
   const folder = folderOf(t);
   writeFileSync(join(folder, 'there'), 'mine');

@@ -1,6 +1,7 @@
 // What the tests of backup and restore work on: fresh stores of every engine, the commands as an operator gives them, and what is in a
 // store for comparisons.
 
+import { createHash } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -74,7 +75,20 @@ export async function contentOf(store: Store, revision: Revision = 0n): Promise<
   return { ...answer, kvs: answer.kvs.filter(({ key }) => !key.toString().startsWith('/switchyard/')) };
 }
 
-export const withoutCounters = (kvs: readonly KeyValue[]) => kvs.map(({ key, value }) => ({ key, value }));
+const digest = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+
+/** One text for each pair: quick to compare, and to read where they differ. Without revisions, versions and leases. */
+export function pairTexts(kvs: readonly KeyValue[]): readonly string[] {
+  return kvs.map(({ key, value }) => `${key.toString('latin1')} ${value.length} bytes ${digest(value)}`);
+}
+
+/** The same with all there is. */
+export function wholeTexts(kvs: readonly KeyValue[]): readonly string[] {
+  return kvs.map(
+    (kv, index) =>
+      `${pairTexts(kvs.slice(index, index + 1))[0]} ${kv.createRevision} ${kv.modRevision} ${kv.version} ${kv.lease}`,
+  );
+}
 
 /** Writes a key and gives its revision. */
 export async function put(

@@ -58,6 +58,11 @@ function driverOptions(backend: Backend): DriverOptions {
   };
 }
 
+/** Where an etcd is, and how it lets one in. */
+function etcdAddress({ name, url, tls, passwordFile }: Backend) {
+  return { name, url, ...(tls && { tls }), ...(passwordFile === undefined ? {} : { passwordFile }) };
+}
+
 function dialectOf(engine: 'postgres' | 'mysql' | 'sqlite'): Dialect {
   switch (engine) {
     case 'postgres':
@@ -113,9 +118,8 @@ export interface BulkOptions extends Pick<OpenOptions, 'logger' | 'keyPrefix'> {
 
 /** Opens the store of `backend` for backup and restore, until `signal` ends what is under way. @throws Error when a TLS file cannot be read. */
 export function openBulk(backend: Backend, { logger, keyPrefix, signal }: BulkOptions): BulkStore {
-  const { name, url, tls, engine } = backend;
-  if (engine === 'etcd')
-    return etcdBulk(openEtcdStore({ name, url, ...(tls === undefined ? {} : { tls }), logger }), signal);
+  const { name, engine } = backend;
+  if (engine === 'etcd') return etcdBulk(openEtcdStore({ ...etcdAddress(backend), logger }), signal);
   const options = driverOptions(backend);
   const driver = { ...options, pool: { ...options.pool, statementTimeoutMs: bulkTimeoutMs } };
   return openSqlBulk({ name, dialect: dialectOf(engine), driver, keyPrefix, signal });
@@ -123,13 +127,10 @@ export function openBulk(backend: Backend, { logger, keyPrefix, signal }: BulkOp
 
 /** Opens the store of `backend`. @throws Error when a TLS file cannot be read. */
 export function openStore(backend: Backend, options: OpenOptions): Store {
-  const { name, url, tls, passwordFile, engine } = backend;
+  const { name, engine } = backend;
   const logger = options.logger.child({ store: name });
   const adoption = options.findLease === undefined ? {} : { findLease: options.findLease };
-  if (engine === 'etcd') {
-    const access = { ...(tls && { tls }), ...(passwordFile === undefined ? {} : { passwordFile }) };
-    return openEtcdStore({ name, url, ...access, logger, ...adoption });
-  }
+  if (engine === 'etcd') return openEtcdStore({ ...etcdAddress(backend), logger, ...adoption });
   return openSqlStore({
     name,
     dialect: dialectOf(engine),
