@@ -45,9 +45,10 @@ const opener =
   };
 
 const openFirst = opener(firstFormatDatabase);
-const onFirst = onEachEngine(test, openFirst);
+// Each has a database of its own, or several; not all of them at once.
+const onFirst = onEachEngine(test.serial, openFirst);
 const openFresh = opener(testDatabase);
-const onFresh = onEachEngine(test, openFresh);
+const onFresh = onEachEngine(test.serial, openFresh);
 
 interface Line {
   readonly level: string;
@@ -321,7 +322,7 @@ const restricted = {
 };
 
 for (const engine of ['postgres', 'mysql'] as const) {
-  test(`${engine}: a user who may not create views goes on without, and says so once`, async (t) => {
+  test.serial(`${engine}: a user who may not create views goes on without, and says so once`, async (t) => {
     await using on = await openFresh(engine);
     if (on === undefined) return void t.pass();
     const { database, dialect, driver } = on;

@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import test from 'ava';
-import type { Row, SqlValue } from '../src/dialect/dialect.ts';
+import type { Driver, Row, SqlValue } from '../src/dialect/dialect.ts';
 import type { SqlStore } from '../src/store/sql/sql-store.ts';
 import { bytes, op, txnRequest, type Bytes } from './conformance/requests.ts';
 import { onEachEngine } from './on-each.ts';
@@ -12,6 +12,7 @@ import { dialects, openTestStore, pool, soon } from './stores.ts';
 interface Opened extends AsyncDisposable {
   readonly engine: SqlEngine;
   readonly store: SqlStore;
+  readonly driver: Driver;
   readonly put: (...pairs: readonly (readonly [key: Bytes, value: Bytes])[]) => Promise<void>;
   readonly query: (text: string) => Promise<readonly Row[]>;
 }
@@ -26,6 +27,7 @@ const opener =
     return {
       engine,
       store,
+      driver,
       async put(...pairs) {
         for (let start = 0; start < pairs.length; start += 64) {
           const success = pairs.slice(start, start + 64).map(([key, value]) => op.put(key, value));
@@ -41,7 +43,8 @@ const opener =
     };
   };
 
-const onEach = onEachEngine(test, opener('/registry'));
+// Each has a database of its own; not all of them at once.
+const onEach = onEachEngine(test.serial, opener('/registry'));
 
 const metrics = '/registry/monitoring.example.com/metrics/';
 const metric = (metadata: object, rest: object = {}) =>
@@ -128,7 +131,7 @@ onEach('keys of every form are taken apart by their segments', async (t, { engin
   );
 });
 
-onEachEngine(test, opener('/other/prefix'))(
+onEachEngine(test.serial, opener('/other/prefix'))(
   'keys have the prefix of the gateway',
   async (t, { put, query }) => {
     await put(
@@ -262,4 +265,30 @@ onEach('the history has every version, and deletions', async (t, { engine, put, 
   t.is(rows[1]!['object'], null);
   t.deepEqual([rows[2]!['object'], rows[2]!['value_bytes']], [null, 0n]);
   t.is((await query('SELECT k FROM switchyard_objects')).length, 0);
+});
+
+/** What the engine says of its way to the rows, where it uses the order of the keys. */
+const byKey: Readonly<Record<SqlEngine, { readonly explain: string; readonly expected: RegExp }>> = {
+  sqlite: { explain: 'EXPLAIN QUERY PLAN', expected: /SEARCH c USING PRIMARY KEY \(k>\? AND k<\?\)/u },
+  postgres: { explain: 'EXPLAIN', expected: /switchyard_current_pkey(?:[^]*?)Cond: .*k >= [^]*k < /u },
+  mysql: { explain: 'EXPLAIN', expected: /"type":"range".*"key":"PRIMARY"/u },
+};
+
+onEach('a condition on k uses the key', async (t, { engine, driver, put }) => {
+  for (let n = 0; n < 20; n++)
+    await put(...Array.from({ length: 64 }, (_, i) => [`${metrics}ns-${n}/x${i}`, '{"a":1}'] as const));
+  const { explain, expected } = byKey[engine];
+  const literal = (path: string) => (engine === 'sqlite' ? `CAST('${path}' AS BLOB)` : `'${path}'`);
+  const text = `${explain} SELECT name, uid FROM switchyard_objects
+    WHERE k >= ${literal(`${metrics}ns-1/`)} AND k < ${literal(`${metrics}ns-10`)}`;
+  const { rows } = await driver.transaction('read', async (session) => {
+    const run = (each: string) => session.query({ name: 'test', text: each }, []);
+    // Of few rows it reads all.
+    if (engine === 'postgres') await run('SET LOCAL enable_seqscan = off');
+    return await run(text);
+  });
+  const plan = rows.map((row) =>
+    JSON.stringify(row, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value)),
+  );
+  t.regex(plan.join('\n'), expected);
 });

@@ -3,31 +3,23 @@
 
 const hex = (text: string) => `x'${Buffer.from(text).toString('hex')}'`;
 
-/** `text` up to and with its last slash. */
-const upToSlash = (text: string) => `rtrim(${text}, replace(${text}, '/', ''))`;
-const withoutLast = (text: string) => `substr(${text}, 1, length(${text}) - 1)`;
-
-/** The columns of the key of `rows`, and those named in `others`; `rows` has a column k. */
+/**
+ * The columns of the key of `rows`, and those named in `others`; `rows` has a column k. The key below the prefix is made a JSON array of its
+ * segments: SQLite puts the texts of subqueries in place of their names, and reads the same JSON once.
+ */
 function withKeyColumns(rows: string, others: readonly string[], keyPrefix: string): string {
-  const pass = others.join(', ');
   const below = `CAST(substr(k, ${Buffer.byteLength(keyPrefix) + 2}) AS TEXT)`;
-  const dot = `instr(below, '.')`;
-  const slash = `instr(below || '/', '/')`;
-  const hasGroup = `${dot} BETWEEN 1 AND ${slash}`;
-  // below: group/type/namespace/name; rest: the same without group; head: the rest up to its last slash; body: without that slash;
-  // front: the body up to its last slash.
-  return `SELECT k, api_group,
-    CASE WHEN front = '' THEN body ELSE ${withoutLast('front')} END AS type,
-    CASE WHEN front <> '' THEN substr(body, length(front) + 1) END AS namespace,
-    CASE WHEN head <> '' THEN substr(rest, length(head) + 1) END AS name,
-    ${pass}
-    FROM (SELECT *, ${upToSlash('body')} AS front
-    FROM (SELECT *, CASE WHEN head = '' THEN rest ELSE ${withoutLast('head')} END AS body
-    FROM (SELECT *, ${upToSlash('rest')} AS head
-    FROM (SELECT *,
-      CASE WHEN ${hasGroup} THEN substr(below, 1, ${slash} - 1) END AS api_group,
-      CASE WHEN ${hasGroup} THEN substr(below, ${slash} + 1) ELSE below END AS rest
-    FROM (SELECT *, ${below} AS below FROM (${rows})))))) `;
+  const segment = (index: string) => `json_extract(segments, '$[' || (${index}) || ']')`;
+  // Where there are more than type, namespace and name: all in front of the last two.
+  const rest = `CASE WHEN grouped THEN substr(${below}, instr(${below}, '/') + 1) ELSE ${below} END`;
+  const front = `substr(${rest}, 1, length(${rest}) - length(${segment("'#-1'")}) - length(${segment("'#-2'")}) - 2)`;
+  return `SELECT k, CASE WHEN grouped THEN ${segment('0')} END AS api_group,
+    CASE WHEN json_array_length(segments) - grouped > 3 THEN ${front} ELSE ${segment('grouped')} END AS type,
+    CASE WHEN json_array_length(segments) - grouped > 2 THEN ${segment("'#-2'")} END AS namespace,
+    CASE WHEN json_array_length(segments) - grouped > 1 THEN ${segment("'#-1'")} END AS name,
+    ${others.join(', ')}
+    FROM (SELECT *, instr(${segment('0')}, '.') > 0 AS grouped
+    FROM (SELECT *, '[' || replace(json_quote(${below}), '/', '","') || ']' AS segments FROM (${rows})))`;
 }
 
 const text = (value: string) => `CAST(${value} AS TEXT)`;
