@@ -3,6 +3,7 @@
 
 import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
+import { shown } from './lib/shown.ts';
 import { workerPortProblems } from './lib/worker-ports.ts';
 import { observeFlags, readObserve, type ObserveSettings } from './observe-flags.ts';
 import { readTls, tlsFlags, type TlsSettings } from './tls-flags.ts';
@@ -160,7 +161,9 @@ function flagsFrom(args: readonly string[], problems: string[]): Values {
     const [, name, , attached] = /^--?([a-z][a-z-]*)(=(.*))?$/su.exec(arg) ?? [];
     const flag = name === undefined ? undefined : byName.get(name);
     if (flag === undefined) {
-      problems.push(`Expected a flag of switchyard serve (see --help), got ${arg}`);
+      problems.push(
+        `Expected a flag of switchyard serve (see --help), got ${shown(arg.replace(/=.*$/su, ''))}`,
+      );
       // The value of an unknown flag is not a second mistake.
       if (arg.startsWith('-') && !arg.includes('=') && args[at + 1]?.startsWith('-') === false) at++;
       continue;

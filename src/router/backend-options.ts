@@ -3,6 +3,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { fileReason } from '../lib/file-reason.ts';
 import { splitHosts } from '../lib/host-list.ts';
+import { shown } from '../lib/shown.ts';
 import type { BackendTls, ConnectionPool, Engine } from '../store/store.ts';
 import { fill, readTemplate } from './environment.ts';
 import type { Fields, TopologyReader } from './topology-reader.ts';
@@ -87,7 +88,10 @@ export function readTls(
     const path = fill(template);
     const reason = problems.length > 0 || context.files === 'unchecked' ? undefined : unreadable(path);
     if (reason !== undefined)
-      reader.note(located.line, `Expected ${name} to be a file that can be read, got ${path}: ${reason}`);
+      reader.note(
+        located.line,
+        `Expected ${name} to be a file that can be read, got ${shown(located.value)}: ${reason}`,
+      );
     return path;
   };
   const [caFile, certFile, keyFile] = [file('caFile'), file('certFile'), file('keyFile')];
@@ -97,7 +101,7 @@ export function readTls(
   }
   const skip = reader.scalar(fields, 'skipVerify');
   if (skip !== undefined && typeof skip.value !== 'boolean')
-    reader.note(skip.line, `Expected skipVerify to be true or false, got ${String(skip.value)}`);
+    reader.note(skip.line, `Expected skipVerify to be true or false, got ${shown(String(skip.value))}`);
   return {
     ...(caFile === undefined ? {} : { caFile }),
     ...(certFile === undefined ? {} : { certFile }),
@@ -126,7 +130,9 @@ export function readPasswordFile(
     if (engine === 'etcd' && login.username === '')
       return 'Expected a user in the endpoint with passwordFile, as in https://USER@HOST:PORT, got none';
     const reason = files === 'unchecked' ? undefined : unreadable(path);
-    return reason && `Expected passwordFile to be a file that can be read, got ${path}: ${reason}`;
+    // Who takes it for the place of the password writes no path.
+    const written = located.value.includes('/') ? shown(located.value) : 'one without a folder';
+    return reason && `Expected passwordFile to be a file that can be read, got ${written}: ${reason}`;
   };
   const problem = against();
   if (problem === undefined) return path;
@@ -171,7 +177,7 @@ function count(
     return value;
   reader.note(
     line,
-    `Expected ${name} to be a whole number from ${least} to ${connectionsMax}, got ${String(value)}`,
+    `Expected ${name} to be a whole number from ${least} to ${connectionsMax}, got ${shown(String(value))}`,
   );
   return undefined;
 }
@@ -192,7 +198,7 @@ function duration(reader: TopologyReader, fields: Fields, name: string): number 
   if (totalMs > 0 && totalMs <= longestMs) return Math.ceil(totalMs);
   reader.note(
     located.line,
-    `Expected ${name} to be a time such as 30s, 5m or 1h30m (at most 720h), got ${String(located.value)}`,
+    `Expected ${name} to be a time such as 30s, 5m or 1h30m (at most 720h), got ${shown(String(located.value))}`,
   );
   return undefined;
 }

@@ -38,11 +38,14 @@ const portDefaults = { postgres: '5432', mysql: '3306' };
 /** The source text for a message: without anything that may be a credential. */
 export function maskEndpoint(source: string): string {
   const [, scheme = '', rest = ''] = /^([a-z]+:\/\/)?(.*)$/isu.exec(source) ?? [];
-  const bare = rest.split('?')[0] ?? '';
   const at = rest.lastIndexOf('@');
-  if (at < 0) return scheme + bare;
-  const user = /^[^:@]*/u.exec(rest)?.[0] ?? '';
-  return `${scheme}${scheme === '' ? '' : user}:***@${rest.slice(at + 1).split('?')[0]}`;
+  const user = /^[^:@/?#%\s]*/u.exec(rest)?.[0] ?? '';
+  const place = rest.slice(at + 1).split('?')[0] ?? '';
+  // Where the `@` was mistyped the password looks like a part of the place: then something in it is none.
+  const isPlain = /^[\w.,$%{}()[\]:/-]*$/u.test(place);
+  if (at >= 0) return `${scheme}${scheme === '' ? '' : user}:***@${isPlain ? place : '***'}`;
+  const isPlace = isPlain && !/:(?!\d+(?:[,)/]|$))/u.test(place.replaceAll(/\[[\da-f:.]*\]/giu, ''));
+  return scheme + (isPlace ? place : `${user}:***`);
 }
 
 /** Reads an endpoint; `source` is the text in the file. @throws EndpointError */

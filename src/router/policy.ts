@@ -1,5 +1,6 @@
 // The policy of a backend in topology.yml: which types it is for. Used by topology.ts.
 
+import { shown } from '../lib/shown.ts';
 import { isBuiltInGroup } from './built-in.ts';
 import type { RuleMatch } from './rules.ts';
 import type { Fields, Located, TopologyReader } from './topology-reader.ts';
@@ -60,7 +61,10 @@ function readCustomResource(reader: TopologyReader, fields: Fields): PolicyReadi
   const bare = group.value.replace(/\/v[0-9][a-z0-9]*$/u, '');
   const pinned = pinnedGroups[bare];
   if (pinned !== undefined) {
-    reader.note(group.line, `Expected a group that may leave the default store, got ${bare}: ${pinned}`);
+    reader.note(
+      group.line,
+      `Expected a group that may leave the default store, got ${shown(bare)}: ${pinned}`,
+    );
     return undefined;
   }
   if (isBuiltInGroup(bare)) {
@@ -73,7 +77,7 @@ function readCustomResource(reader: TopologyReader, fields: Fields): PolicyReadi
   if (!groupForm.test(bare)) {
     reader.note(
       group.line,
-      `Expected a group such as data.example.com or data.example.com/v1, got ${group.value}`,
+      `Expected a group such as data.example.com or data.example.com/v1, got ${shown(group.value)}`,
     );
     return undefined;
   }
@@ -81,7 +85,7 @@ function readCustomResource(reader: TopologyReader, fields: Fields): PolicyReadi
   if (lower !== undefined && !kindForm.test(lower)) {
     reader.note(
       kind?.line ?? fields.line,
-      `Expected a kind, plural or singular such as LargeData, got ${kind?.value}`,
+      `Expected a kind, plural or singular such as LargeData, got ${shown(kind?.value ?? 'none')}`,
     );
     return undefined;
   }
@@ -101,19 +105,19 @@ function readPrefix(reader: TopologyReader, fields: Fields): PolicyReading | und
   if (root.includes('.')) {
     reader.note(
       line,
-      `Expected the first part of a built-in type's keys such as events, got ${value}: custom resources are placed by customresource`,
+      `Expected the first part of a built-in type's keys such as events, got ${shown(value)}: custom resources are placed by customresource`,
     );
     return undefined;
   }
   const pinned = pinnedRoots[root];
   if (pinned !== undefined) {
-    reader.note(line, `Expected a prefix that may leave the default store, got ${value}: ${pinned}`);
+    reader.note(line, `Expected a prefix that may leave the default store, got ${shown(value)}: ${pinned}`);
     return undefined;
   }
   if (!rootForm.test(root)) {
     reader.note(
       line,
-      `Expected the first part of a built-in type's keys such as events, got ${value}: a type is placed as a whole`,
+      `Expected the first part of a built-in type's keys such as events, got ${shown(value)}: a type is placed as a whole`,
     );
     return undefined;
   }

@@ -12,6 +12,7 @@ import {
   type Node,
   type YAMLError,
 } from 'yaml';
+import { shown } from '../lib/shown.ts';
 import { nearest } from './nearest.ts';
 
 export interface TopologyProblem {
@@ -117,7 +118,10 @@ export class TopologyReader {
         const meant = nearest(name, named);
         if (meant !== undefined) misspelt.add(meant);
         const hint = meant === undefined ? '' : `: did you mean ${meant}?`;
-        this.note(line, `Expected one of the fields ${named.join(', ')} in ${what}, got ${name}${hint}`);
+        this.note(
+          line,
+          `Expected one of the fields ${named.join(', ')} in ${what}, got ${shown(name)}${hint}`,
+        );
       } else if (byName.has(name)) this.note(line, `Expected ${name} once in ${what}, got it again`);
       else {
         byName.set(name, value as Node | null);
@@ -165,7 +169,8 @@ function yamlProblem({ code, message }: YAMLError, text: string): string {
   if (code === 'MULTIPLE_DOCS') return `Expected one YAML document, got ${parseAllDocuments(text).length}`;
   const hint =
     indentationErrors.includes(code) && !message.includes('closing') ? ': check the indentation' : '';
-  return `Expected YAML, got: ${message}${hint}`;
+  // Some messages end with what stands in the file.
+  return `Expected YAML, got: ${message.split(':')[0]}${hint}`;
 }
 
 function kindOf(node: Node | null | undefined): string {
@@ -174,5 +179,7 @@ function kindOf(node: Node | null | undefined): string {
   if (isAlias(node)) return 'an alias';
   if (!isScalar(node) || node.value === null) return 'nothing';
   if (node.value === '') return 'an empty text';
-  return typeof node.value === 'string' ? 'a text' : `the ${typeof node.value} ${JSON.stringify(node.value)}`;
+  return typeof node.value === 'string'
+    ? 'a text'
+    : `the ${typeof node.value} ${shown(JSON.stringify(node.value))}`;
 }

@@ -283,6 +283,28 @@ test('refused: a flag, by its name', (t) => {
   ]);
 });
 
+test('no message shows a password that has slipped into another place', (t) => {
+  const address = 'postgres://u:hidden@h/db';
+  for (const text of [
+    `${address}: 1`,
+    `default: { '${address}': 1 }`,
+    `default: { endpoint: http://h:1, '${address}' }`,
+    `default: x ${address}: y`,
+    `default: "x" ${address}`,
+    backend('sqlite://./a.db', `name: '${address}'`),
+    backend('sqlite://./a.db', `prefix: { prefix: '${address}' }`),
+    backend('sqlite://./a.db', `customresource: { group: '${address}' }`),
+    backend('sqlite://./a.db', `customresource: { group: a.b, kind: '${address}' }`),
+    backend('postgres://h/db', `prefix: { prefix: a }\n    backendTLS: { skipVerify: '${address}' }`),
+    backend('postgres://h/db', `prefix: { prefix: a }\n    connectionPool: { maxOpen: '${address}' }`),
+    backend('postgres://h/db', `prefix: { prefix: a }\n    connectionPool: { maxLifeTime: '${address}' }`),
+  ]) {
+    const problems = problemsOf(text);
+    t.true(problems.length > 0, text);
+    t.notRegex(problems.join('\n'), /hid/u, text);
+  }
+});
+
 test('no message shows a password, however the endpoint is mangled', (t) => {
   const mangled = [
     'u:hidden@tcp(h:1)/db',
@@ -292,6 +314,11 @@ test('no message shows a password, however the endpoint is mangled', (t) => {
     'mysql://u:hidden@h,i:x/db',
     'http://u:hidden@h:2379/x',
     'postgres://h/db?password=hidden',
+    'postgres://u:hidden#h:1/db',
+    'mysql://u:hidden/h:x/db',
+    'mysql://u/hidden@h/db#',
+    'mysql://u:p@hidden#h:1/db',
+    'https://u:hidden#h:1',
   ];
   for (const endpoint of mangled) {
     const problems = problemsOf(backend(`'${endpoint}'`));

@@ -3,6 +3,7 @@
 
 import { readFileSync } from 'node:fs';
 import { fileReason } from '../lib/file-reason.ts';
+import { shown } from '../lib/shown.ts';
 import type { Backend, BackendTls, ConnectionPool } from '../store/store.ts';
 import { EndpointError, parseEndpoint, type Endpoint } from './endpoint.ts';
 import { bareVariables, readTemplate } from './environment.ts';
@@ -209,7 +210,7 @@ class Builder {
     if (outside !== undefined && inPolicy !== undefined && outside.value !== inPolicy.value) {
       reader.note(
         inPolicy.line,
-        `Expected one name for the backend, got ${outside.value} and ${inPolicy.value}`,
+        `Expected one name for the backend, got ${shown(outside.value)} and ${shown(inPolicy.value)}`,
       );
     }
     const given = outside ?? inPolicy;
@@ -217,7 +218,10 @@ class Builder {
     const line = given?.line ?? fields.line;
     if (name === undefined) return undefined;
     if (!storeNameForm.test(name)) {
-      reader.note(line, `Expected a name of letters, digits, dots, dashes and underscores, got ${name}`);
+      reader.note(
+        line,
+        `Expected a name of letters, digits, dots, dashes and underscores, got ${shown(name)}`,
+      );
       return undefined;
     }
     const before = name === defaultStoreName ? 0 : this.#names.get(name);
