@@ -1,6 +1,7 @@
 // TLS on the client port: who is let in, which versions, and a certificate that is replaced while the server runs.
 
 import test from 'ava';
+import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { Etcdctl } from './etcdctl.ts';
 import { handshake, page, setUp, subject } from './secured.ts';
@@ -58,5 +59,7 @@ test('tls: a renewed certificate is taken without a restart, a broken one is not
   own.write('server.key', renewed.key);
   own.write('server.crt', renewed.cert);
   await waitFor(async () => (await subject(port)) === 'renewed', { what: 'the new certificate' });
-  t.pass();
+  const metrics = await (await fetch(`${gateway.metricsUrl}/metrics`)).text();
+  const [, ends] = /^switchyard_certificate_expiration_timestamp_seconds (\S+)$/mu.exec(metrics) ?? [];
+  t.is(Number(ends) * 1000, new X509Certificate(renewed.cert).validToDate.getTime());
 });

@@ -1,5 +1,5 @@
 // Draws the dashboard of deploy/grafana with what a Prometheus has, for those who have no Grafana at hand, and tells which panels
-// have nothing: npx node integration/dashboard/render.ts http://127.0.0.1:9090 --minutes 15 --rate 1m --out dashboard.svg
+// have nothing: npx node integration/dashboard/render.ts http://127.0.0.1:9090 --minutes 15 --until 2026-01-31T12:00Z --rate 1m --out dashboard.svg
 // Exit code 1: an expression was refused.
 
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -14,6 +14,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     minutes: { type: 'string', default: '15' },
+    until: { type: 'string', default: new Date().toISOString() },
     rate: { type: 'string', default: '1m' },
     out: { type: 'string', default: 'dashboard.svg' },
     dashboard: { type: 'string', default: 'deploy/grafana/switchyard.json' },
@@ -23,7 +24,7 @@ const [url] = positionals;
 if (url === undefined) throw new Error('Expected the address of a Prometheus');
 
 const dashboard = JSON.parse(readFileSync(values.dashboard, 'utf8')) as Dashboard;
-const end = Math.floor(Date.now() / 1000);
+const end = Math.floor(Date.parse(values.until) / 1000);
 const seconds = Number(values.minutes) * 60;
 const span = { start: end - seconds, end, step: Math.max(1, Math.floor(seconds / points)) };
 const found = new Map<Panel, Series[]>();

@@ -268,6 +268,7 @@ async function bindAll(options: ServerOptions, parts: Parts, connections: Connec
       worker,
       calls,
       connections: () => connections.figures(),
+      certificateEndsAt: () => tls?.endsAt,
       readiness,
       router,
     }),

@@ -1,7 +1,7 @@
 // The server's certificate, its key and the authority of its clients, read from files and read again when they change. A
 // file that cannot be read or used leaves what is in use as it is: a renewal half written must not stop the server.
 
-import { constants } from 'node:crypto';
+import { constants, X509Certificate } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { createSecureContext, type SecureContextOptions, type Server } from 'node:tls';
 import { fileReason } from '../lib/file-reason.ts';
@@ -58,6 +58,11 @@ export class TlsMaterial {
 
   get context(): SecureContextOptions {
     return this.#context;
+  }
+
+  /** When the certificate in use ends, in milliseconds since the epoch. */
+  get endsAt(): number {
+    return new X509Certificate(this.#context.cert as Buffer).validToDate.getTime();
   }
 
   get demandsClientCertificate(): boolean {

@@ -30,6 +30,8 @@ export function counter<L extends string>(
     registers: [registry],
     collect() {
       this.reset();
+      // Without labels it would begin as a zero, which is a figure too.
+      if (labels.length === 0) this.remove();
       for (const [values, value] of samples()) this.inc(values, value);
     },
   });
@@ -48,6 +50,8 @@ export function gauge<L extends string>(
     registers: [registry],
     collect() {
       this.reset();
+      // Without labels it would begin as a zero, which is a figure too.
+      if (labels.length === 0) this.remove();
       for (const [values, value] of samples()) this.set(values, value);
     },
   });

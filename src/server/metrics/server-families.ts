@@ -34,6 +34,8 @@ export interface ServerSources {
   /** Which of several processes this is, from 1; undefined: the only one. */
   readonly worker: number | undefined;
   readonly connections: () => ConnectionFigures;
+  /** When the certificate ends, in milliseconds since the epoch; undefined: there is none. */
+  readonly certificateEndsAt: () => number | undefined;
   readonly readiness: Pick<Readiness, 'latest'>;
   readonly router: Pick<Router, 'mismatches' | 'unserved'>;
 }
@@ -47,6 +49,18 @@ export function addServerFamilies(registry: Registry, sources: ServerSources): v
     [build, 1],
   ]);
   addConnectionFamilies(registry, sources.connections);
+  gauge(
+    registry,
+    {
+      name: 'switchyard_certificate_expiration_timestamp_seconds',
+      help: 'When the certificate of the client addresses ends, since the epoch; absent without TLS.',
+      labels: [],
+    },
+    () => {
+      const endsAt = sources.certificateEndsAt();
+      return endsAt === undefined ? [] : [[{}, endsAt / 1000]];
+    },
+  );
   addHealthFamilies(registry, sources.readiness);
   addPlacementFamilies(registry, sources.router);
 }
