@@ -320,7 +320,7 @@ export function readConfig(
     progressNotifyIntervalMs: readProgressNotifyInterval(reader),
     shutdownDelayMs: reader.duration('shutdown-delay-duration', { zero: 0, zeroMeans: 'none' }),
     drainTimeoutMs: reader.duration('drain-timeout'),
-    ...readObserve(reader, { logsTo: host.logsTo }),
+    ...readObserve(reader, { env, logsTo: host.logsTo }),
   };
   reader.problems.push(...workerPortProblems(config));
   if (reader.problems.length > 0) throw new UsageError(reader.problems);

@@ -14,9 +14,11 @@ import { loadTopology, type Topology } from '../router/topology.ts';
 import { memberIdOf, startServer, type RunningServer } from '../server/server.ts';
 import { TlsFileError } from '../server/tls-files.ts';
 import { checkFolder, openStore, type OpenOptions } from '../store/open.ts';
-import type { Store } from '../store/store.ts';
+import type { Backend, Store } from '../store/store.ts';
+import type { Tracing } from '../tracing/tracing.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { LogSwitch } from './log-switch.ts';
+import { openTracing } from './open-tracing.ts';
 import { ownAddressProblems } from './own-address.ts';
 import {
   leaveSupervisor,
@@ -46,9 +48,13 @@ interface Stores {
   close(): Promise<void>;
 }
 
-function openStores(topology: Topology, options: OpenOptions): Stores {
+function openStores(topology: Topology, options: OpenOptions, tracing: Tracing | undefined): Stores {
   const { logger } = options;
-  const defaultStore = openStore(topology.default, options);
+  const open = (backend: Backend, own: OpenOptions) => {
+    const store = openStore(backend, own);
+    return tracing === undefined ? store : tracing.traced(store);
+  };
+  const defaultStore = open(topology.default, options);
   const byName = new Map([[topology.default.name, defaultStore]]);
   /** Leases are granted by the default store; the others take them over at the first key. */
   const findLease = async (id: bigint, signal: AbortSignal) => {
@@ -59,7 +65,7 @@ function openStores(topology: Topology, options: OpenOptions): Stores {
   };
   for (const backend of topology.backends) {
     if (byName.has(backend.name)) continue;
-    byName.set(backend.name, openStore(backend, { ...options, findLease }));
+    byName.set(backend.name, open(backend, { ...options, findLease }));
   }
   const close = async () => {
     const outcomes = await Promise.allSettled(
@@ -94,6 +100,7 @@ interface Gateway {
   readonly server: RunningServer;
   readonly router: Router;
   readonly stores: Stores;
+  readonly tracing: Tracing | undefined;
 }
 
 async function start(
@@ -104,9 +111,11 @@ async function start(
   await checkFolder(topology.default);
   const memberId = memberIdOf(config.name, config.listenClientUrls);
   const observers = new Observers();
+  const tracing = await openTracing(config, { worker, logger });
+  if (tracing !== undefined) observers.add(tracing);
   const { keyPrefix } = config;
   const own = { memberId, keyPrefix, logger, clock: systemClock, observer: observers };
-  const stores = openStores(topology, own);
+  const stores = openStores(topology, own, tracing);
   const router = createRouter({ topology, stores: stores.byName, keyPrefix, logger, clock: systemClock });
   try {
     const server = await startServer({
@@ -119,21 +128,24 @@ async function start(
       logger,
       clock: systemClock,
       observers,
+      trace: tracing?.begin,
       log,
       onBroken,
     });
-    return { server, router, stores };
+    return { server, router, stores, tracing };
   } catch (error) {
     await router.close();
     await stores.close();
+    await tracing?.close();
     throw error;
   }
 }
 
-async function stop({ server, router, stores }: Gateway): Promise<void> {
+async function stop({ server, router, stores, tracing }: Gateway): Promise<void> {
   await server.drain();
   await router.close();
   await stores.close();
+  await tracing?.close();
 }
 
 function describe(topology: Topology): string {

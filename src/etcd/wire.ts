@@ -239,6 +239,22 @@ export class WireWriter {
     this.#varint(value);
   }
 
+  /** A fixed64, written even when 0. */
+  fixed64(field: number, value: bigint): void {
+    this.#reserve(20);
+    this.#varint(field * 8 + wireFixed64);
+    this.#bytes.writeBigUInt64LE(value, this.#at);
+    this.#at += 8;
+  }
+
+  /** A fixed32, written even when 0. */
+  fixed32(field: number, value: number): void {
+    this.#reserve(20);
+    this.#varint(field * 8 + wireFixed32);
+    this.#bytes.writeUInt32LE(value, this.#at);
+    this.#at += 4;
+  }
+
   /** An embedded message, written even when empty. `write` writes its fields to this writer. */
   message<T>(field: number, value: T, write: (writer: WireWriter, value: T) => void): void {
     this.#reserve(20);
