@@ -14,8 +14,8 @@ export interface CallLoad {
   /** How a call is answered when there is too much of either. */
   readonly refusal: GrpcStatus;
   /**
-   * A call to `path` was refused before anybody has served it: answered with `refusal`, or, where too many were left by their
-   * clients, reset.
+   * A call was refused: answered with `refusal`, or, where too many were left by their clients, reset. `path`: of one that nobody
+   * serves, and so nobody else has counted.
    */
-  refused(path: string, tooMuch: 'asked' | 'answers' | 'abandoned'): void;
+  refused(tooMuch: 'asked' | 'answers' | 'abandoned', path?: string): void;
 }

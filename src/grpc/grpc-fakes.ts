@@ -14,6 +14,6 @@ export function testLoad(limits: Partial<HeldLimits> = {}): CallLoad & { readonl
     answers: new HeldBytes(all).newPart(),
     refusal: { code: grpcCode.resourceExhausted, details: 'too much' },
     refusals,
-    refused: (path) => refusals.push(path),
+    refused: (_, path) => path !== undefined && refusals.push(path),
   };
 }

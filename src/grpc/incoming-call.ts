@@ -75,12 +75,12 @@ export function acceptCall(
   }
   const { load } = options;
   if (load.abandoned >= abandonedMax) {
-    load.refused(head.path, 'abandoned');
+    load.refused('abandoned', head.path);
     stream.reset(errorCode.refusedStream);
     return done;
   }
   if (load.asked.isFull || load.answers.isFull) {
-    load.refused(head.path, load.asked.isFull ? 'asked' : 'answers');
+    load.refused(load.asked.isFull ? 'asked' : 'answers', head.path);
     stream.headers(encodeTrailers(load.refusal, true), true);
     return done;
   }
@@ -298,7 +298,7 @@ export class IncomingCall implements StreamListener {
   /** The rest of the request would be too much. */
   #refuse(): void {
     this.#end(this.#load.refusal);
-    this.#load.refused(this.path, 'asked');
+    this.#load.refused('asked');
     this.#abandon();
   }
 

@@ -42,7 +42,14 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
     },
   });
   const serve = make(adapters);
-  const load = new ClientLoads({ refused: () => undefined }).newClient(() => undefined);
+  const refusals: string[] = [];
+  const loads = new ClientLoads({
+    refused: (tooMuch, path_) => {
+      refusals.push(tooMuch);
+      if (path_ !== undefined) metrics.refused(path_, grpcCode.resourceExhausted);
+    },
+  });
+  const load = loads.newClient(() => undefined);
   const [socket, other] = duplexPair();
   const connection = new ServerConnection({
     socket,
@@ -79,7 +86,7 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
       streamId,
       Buffer.concat([messagePrefix(message.length), Buffer.from(message)]),
     );
-  return { adapters, shutdown, connection, peer, counted, statusOf, send };
+  return { adapters, shutdown, connection, peer, counted, statusOf, send, load, refusals };
 }
 
 /** Reads all messages; what became of the reading is in `ends`. */
@@ -143,6 +150,26 @@ test('call: a message that is too large ends the handler, and is counted as that
   await adapters.idle();
   t.deepEqual(ends, ['AbortError']);
   t.deepEqual(counted(), ['ResourceExhausted 1', 'open 0']);
+});
+
+test('call: one that is refused for what its client holds is counted once, said in part or not begun', async (t) => {
+  const { read, handler } = reader();
+  const make = (of: CallAdapters) => of.bidi(path, handler);
+  const { adapters, peer, counted, statusOf, load, refusals } = setUp(make, 100_000);
+  peer.headers(1, head);
+  await turns();
+  load.asked.add(2 ** 30);
+  const part = Buffer.concat([messagePrefix(60_000), Buffer.alloc(15_000)]);
+  peer.send(frameType.data, 0, 1, part);
+  await until(() => statusOf(1) !== undefined, 'a status');
+  await adapters.idle();
+  t.deepEqual(read, []);
+  t.deepEqual(counted(), ['ResourceExhausted 1', 'open 0']);
+  peer.headers(3, head);
+  await until(() => statusOf(3) !== undefined, 'another status');
+  t.deepEqual(counted(), ['ResourceExhausted 2', 'open 0']);
+  t.deepEqual(refusals, ['asked', 'asked']);
+  load.asked.drop(2 ** 30);
 });
 
 test('call: requests that cannot be read, or never come whole, are counted as how they ended', async (t) => {

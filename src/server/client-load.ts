@@ -36,7 +36,7 @@ type StoreReads = Readonly<Record<ReadKind, ReadPace>> & { readonly history: Tur
 export type TooMuch = 'asked' | 'answers' | 'abandoned' | 'watches';
 
 export interface ClientLoadsOptions {
-  /** Something was refused: a call to `path` before anybody has served it, or a watch. */
+  /** Something was refused: a call, with its `path` where nobody has begun to serve it, or a watch. */
   readonly refused: (tooMuch: TooMuch, path?: string) => void;
 }
 
@@ -98,7 +98,7 @@ export class ClientLoad implements CallLoad {
   }
 
   /** See CallLoad. */
-  refused(path: string, tooMuch: Exclude<TooMuch, 'watches'>): void {
+  refused(tooMuch: Exclude<TooMuch, 'watches'>, path?: string): void {
     this.#refused(tooMuch, path);
   }
 
