@@ -54,3 +54,14 @@ test('what a file would have got is gone when it is given up', async (t) => {
   await output.discard();
   t.deepEqual(readdirSync(folder), []);
 });
+
+test('a backup whose reader has gone is a failure', async (t) => {
+  const url = (await freshEndpoint(t, 'sqlite'))!;
+  await filled(url);
+  const child = start('backup', '-', '--default-endpoint', url);
+  await once(child.stdout!, 'readable');
+  child.stdout!.destroy();
+  const { code, err } = await outcomeOf(child);
+  t.is(code, 1);
+  t.regex(err, /^switchyard: .*EPIPE/u);
+});

@@ -85,6 +85,8 @@ export async function fileOutput(path: string): Promise<Output> {
 
 /** `stream` stays open. */
 export function streamOutput(stream: Writable): Output {
+  // Whoever writes is told as well; without a listener it would end the process.
+  stream.on('error', () => undefined);
   const gathered = new Gathered(stream);
   return {
     write: (text) => gathered.write(text),
