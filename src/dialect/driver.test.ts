@@ -96,3 +96,33 @@ test('a fault of a statement alone costs no connection', async (t) => {
   t.is(opened.length, 1);
   await driver.close();
 });
+
+test('statements are counted by name and by how they ended, connections by what they do', async (t) => {
+  const { driver, server } = setUp();
+  await driver.query(select, []);
+  const abort = new AbortController();
+  server.isSilent = true;
+  const left = driver.query(select, [], abort.signal);
+  await new Promise(setImmediate);
+  t.like(driver.stats().pools.get('all'), { max: 6, lent: 1, idle: 0, opened: 1 });
+  abort.abort();
+  await t.throwsAsync(left, { name: 'AbortError' });
+  server.isSilent = false;
+  server.fault = new SqlFault('unique-violation', 'there already');
+  await t.throwsAsync(driver.transaction('write', (session) => session.query(insert, [])));
+  await t.throwsAsync(driver.script([{ statement: insert, params: [] }]));
+  const { statements, pools } = driver.stats();
+  const told = [...statements].map(([name, { outcomes, seconds }]) => [
+    name,
+    Object.fromEntries(outcomes),
+    seconds.count,
+  ]);
+  t.deepEqual(told, [
+    ['select', { ok: 1, canceled: 1 }, 2],
+    ['transaction.begin', { ok: 1 }, 1],
+    ['insert', { 'unique-violation': 2 }, 2],
+    ['transaction.rollback', { ok: 1 }, 1],
+  ]);
+  t.like(pools.get('write'), { lent: 0, opened: 1, failed: 0, waiting: 0 });
+  await driver.close();
+});

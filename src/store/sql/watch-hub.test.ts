@@ -296,3 +296,28 @@ test('a watcher takes nothing before its turn, and gives the turn back when it a
   recorder.pull();
   t.deepEqual(given, ['memory']);
 });
+
+test('how late events are taken is counted for watches that are synced, and how far others are behind', async (t) => {
+  const { log, feed, clock, hub, watch } = setUp(t);
+  const { recorder } = await watch('/a/*');
+  const late = await watch('/a/*', { startRevision: 2n });
+  log.commit('/a/1', '/a/2');
+  feed.publish();
+  clock.advance(30);
+  await drain(recorder);
+  const { lagSeconds, delivered } = hub.stats();
+  t.deepEqual([lagSeconds.count, delivered], [1, 2]);
+  t.true(Math.abs(lagSeconds.sum - 0.03) < 1e-9, `${lagSeconds.sum}`);
+  for (let n = 0; n < 1_100; n++) log.commit('/a/1');
+  feed.publish();
+  log.commit('/a/1');
+  feed.publish();
+  const stats = hub.stats();
+  t.is(stats.watchers.behind, 2);
+  t.true(stats.behindRevisions >= 1, `${stats.behindRevisions}`);
+  await drain(recorder);
+  await drain(late.recorder);
+  const after = hub.stats();
+  t.like(after, { behindRevisions: 0, watchers: { synced: 2, behind: 0 } });
+  t.is(after.delivered, recorder.events.length + late.recorder.events.length);
+});
