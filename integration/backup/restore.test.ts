@@ -29,6 +29,7 @@ import {
   put,
   topologyFile,
   wholeTexts,
+  type AnyEngine,
 } from './scene.ts';
 
 const largedata = 'data.example.com/largedata';
@@ -57,8 +58,8 @@ const objects =
   (store: Store) =>
     Promise.all(Array.from({ length: count }, (_, index) => put(store, keyOf(index), text)));
 
-async function contentAt(url: string) {
-  await using store = await openAt('sqlite', url);
+async function contentAt(url: string, engine: AnyEngine = 'sqlite') {
+  await using store = await openAt(engine, url);
   return await contentOf(store);
 }
 
@@ -129,52 +130,58 @@ test.serial('a damaged file changes nothing', async (t) => {
   t.is((await contentAt(target)).header.revision, 1n);
 });
 
-test.serial(
-  'a restore that was interrupted is run again, and until then the store is told to be in between',
-  async (t) => {
-    const source = await filled(t, objects(1_000));
-    const path = await backedUp(t, source);
-    const url = await freshSqlite(t);
-    const stop = new AbortController();
-    const topology = parseTopology('', { env: {}, defaultEndpoint: url });
-    const choice = { leased: false };
-    {
-      await using store = openBulk(topology.default, {
-        logger: silentLogger,
-        keyPrefix: '/registry',
-        signal: stop.signal,
-      });
-      await store.prepare();
-      const survey = await surveyBackup(path, choice);
-      const storeNamed = () => Promise.resolve(store);
-      const plan = await planRestore({
-        topology,
-        keyPrefix: '/registry',
-        survey,
-        storeNamed,
-        replace: false,
-      });
-      const { signal } = stop;
-      const progress = () => stop.abort(new Error('stopped by the test'));
-      const restoring = { path, survey, choice, plan, margin: 10n, clock: systemClock, signal, progress };
-      await t.throwsAsync(restoreBackup(restoring), { message: 'stopped by the test' });
-    }
-    t.is((await contentAt(url)).count - 1, 256);
-    const backup = await command('backup', join(folderOf(t), 'half'), '--default-endpoint', url);
-    t.is(backup.code, 1);
-    t.regex(backup.said, /Expected a store without a restore under way, got default/u);
-    const other = await backedUp(t, await filled(t, objects(2)));
-    const refused = await command('restore', other, '--default-endpoint', url);
-    t.is(refused.code, 1);
-    t.regex(
-      refused.said,
-      /Expected no other restore under way in store default, got that of backup \S+, which has not ended/u,
-    );
-    await done(t, 'restore', path, '--default-endpoint', url);
-    t.deepEqual(wholeTexts((await contentAt(url)).kvs), wholeTexts((await contentAt(source)).kvs));
-    t.is((await contentAt(url)).count, 1_000);
-  },
-);
+for (const engine of ['sqlite', 'postgres', 'etcd'] as const) {
+  test.serial(
+    `${engine}: a restore that was interrupted is run again, and until then the store is told to be in between`,
+    async (t) => {
+      const source = await filled(t, objects(1_000));
+      const path = await backedUp(t, source);
+      const url = await freshEndpoint(t, engine);
+      if (url === undefined) return t.pass();
+      const stop = new AbortController();
+      const topology = parseTopology('', { env: {}, defaultEndpoint: url });
+      const choice = { leased: false };
+      {
+        await using store = openBulk(topology.default, {
+          logger: silentLogger,
+          keyPrefix: '/registry',
+          signal: stop.signal,
+        });
+        await store.prepare();
+        const survey = await surveyBackup(path, choice);
+        const storeNamed = () => Promise.resolve(store);
+        const plan = await planRestore({
+          topology,
+          keyPrefix: '/registry',
+          survey,
+          storeNamed,
+          replace: false,
+        });
+        const { signal } = stop;
+        const progress = () => stop.abort(new Error('stopped by the test'));
+        const restoring = { path, survey, choice, plan, margin: 10n, clock: systemClock, signal, progress };
+        await t.throwsAsync(restoreBackup(restoring), { message: 'stopped by the test' });
+      }
+      t.is((await contentAt(url, engine)).kvs.length, 256);
+      const backup = await command('backup', join(folderOf(t), 'half'), '--default-endpoint', url);
+      t.is(backup.code, 1);
+      t.regex(backup.said, /Expected a store without a restore under way, got default/u);
+      const other = await backedUp(t, await filled(t, objects(2)));
+      const refused = await command('restore', other, '--default-endpoint', url);
+      t.is(refused.code, 1);
+      t.regex(
+        refused.said,
+        /Expected no other restore under way in store default, got that of backup \S+, which has not ended/u,
+      );
+      await done(t, 'restore', path, '--default-endpoint', url);
+      const [is, was] = [await contentAt(url, engine), await contentAt(source)];
+      const texts = engine === 'etcd' ? pairTexts : wholeTexts;
+      t.deepEqual(texts(is.kvs), texts(was.kvs));
+      t.is(is.count, 1_000);
+      return undefined;
+    },
+  );
+}
 
 test.serial(
   'leases: what is attached is left out, and with --with-leases kept for what was left',
