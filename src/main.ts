@@ -2,6 +2,9 @@
 
 import { runCommand } from './cli/commands.ts';
 
+// Databases and backups hold Secrets: what is made here nobody else reads, until somebody says so.
+process.umask(0o077);
+
 process.exitCode = await runCommand(process.argv.slice(2), {
   env: process.env,
   out: (text) => void process.stdout.write(`${text}\n`),
