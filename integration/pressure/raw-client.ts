@@ -2,6 +2,7 @@
 // does what no proper client does: it stops reading, leaves requests half said, and opens as many streams as it likes.
 
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { messagePrefix } from '../../src/grpc/message.ts';
 import type { GrpcStatus } from '../../src/grpc/status.ts';
 import { ClientConnection } from '../../src/http2/client-connection.ts';
@@ -24,19 +25,27 @@ const silent: StreamListener = {
 export class RawClient {
   readonly #http2: ClientConnection;
   readonly #socket: Socket;
+  readonly #scheme: string;
   readonly #authority: string;
   readonly #fields = new Map<string, readonly string[]>();
   isClosed = false;
 
-  private constructor(authority: string, socket: Socket, http2: ClientConnection) {
-    this.#authority = authority;
+  private constructor({ protocol, host }: URL, socket: Socket, http2: ClientConnection) {
+    this.#scheme = protocol.slice(0, -1);
+    this.#authority = host;
     this.#socket = socket;
     this.#http2 = http2;
   }
 
+  /** With https:// it does not ask who answers. */
   static async connect(endpoint: string): Promise<RawClient> {
-    const { host, hostname, port } = new URL(endpoint);
-    const socket = connect({ host: hostname, port: Number(port), noDelay: true });
+    const url = new URL(endpoint);
+    const place = { host: url.hostname, port: Number(url.port) };
+    const socket =
+      url.protocol === 'https:'
+        ? connectTls({ ...place, ALPNProtocols: ['h2'], rejectUnauthorized: false })
+        : connect(place);
+    socket.setNoDelay(true);
     const ready = Promise.withResolvers<void>();
     const http2 = new ClientConnection({
       socket,
@@ -49,7 +58,7 @@ export class RawClient {
         ready.reject(error ?? new Error('The connection was closed'));
       },
     });
-    const client = new RawClient(host, socket, http2);
+    const client = new RawClient(url, socket, http2);
     await ready.promise;
     return client;
   }
@@ -96,7 +105,7 @@ export class RawClient {
   #open(method: string, listener: StreamListener): Http2Stream {
     let fields = this.#fields.get(method);
     if (fields === undefined) {
-      const [scheme, type] = ['http', 'application/grpc'];
+      const [scheme, type] = [this.#scheme, 'application/grpc'];
       const path = `/etcdserverpb.${method}`;
       fields = [':method', 'POST', ':scheme', scheme, ':path', path, ':authority', this.#authority];
       fields = [...fields, 'te', 'trailers', 'content-type', type];

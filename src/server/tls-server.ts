@@ -11,6 +11,8 @@ import type { TlsMaterial } from './tls-files.ts';
 
 /** Whoever is refused may come again at once; a line is written at most this often, with how many came meanwhile. */
 const tellEveryMs = 1_000;
+/** Of who asks for pages. */
+const pageHandshakeMsMax = 20_000;
 
 export interface TlsServerOptions {
   readonly tls: TlsMaterial;
@@ -53,7 +55,8 @@ export function createHttpsServer(
   handler: RequestListener,
   { tls, logger }: { readonly tls: TlsMaterial; readonly logger: Logger },
 ): HttpsServer {
-  const server = createHttps({ ...optionsOf(tls), ALPNProtocols: ['http/1.1'] }, handler);
+  const options = { ALPNProtocols: ['http/1.1'], handshakeTimeout: pageHandshakeMsMax };
+  const server = createHttps({ ...optionsOf(tls), ...options }, handler);
   attend(server, { tls, logger });
   return server;
 }
@@ -75,6 +78,8 @@ function attend(
     // Where a certificate is refused, the error says only that the connection was ended.
     const reason = socket.authorizationError as unknown;
     tell('TLS handshake failed', socket, reason ?? error);
+    // One that took too long is still open.
+    socket.destroy();
   });
   tls.onChange(server);
   server.once('close', () => tls.offChange(server));
