@@ -18,10 +18,8 @@ const asNobody = `
 mount --make-rprivate / && mount --bind "$1" "$1" && mount -o remount,ro,bind / && cd "$1" && shift &&
 exec setpriv --reuid=${nobody.uid} --regid=${nobody.gid} --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"`;
 
-const wrapped = (folder: string, command: readonly string[]) => [
-  ...['--mount', 'sh', '-c', asNobody, 'sh', folder],
-  ...command,
-];
+const wrapped = (folder: string, command: readonly string[]) =>
+  ['--mount', 'sh', '-c', asNobody, 'sh', folder].concat(command);
 
 /** @throws Unavailable where a process cannot be confined so, or could not read the program then. */
 async function checkMachine(folder: string): Promise<void> {
