@@ -1,11 +1,12 @@
 // The image and the cluster of docker-compose.yml on a real container engine. Where images cannot be pulled stand-ins.sh makes some.
-// Without an engine, or without its Compose plugin, this is skipped, also in a continuous build.
+// Without an engine, its Compose plugin or the images this is skipped, also in a continuous build.
 
 import test from 'ava';
 import { randomBytes } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tempFolder, waitFor } from '../servers/index.ts';
+import { stillAtIt } from '../servers/progress.ts';
 import { containersRun, execute } from '../servers/system.ts';
 import { checkout, textOf } from './files.ts';
 
@@ -13,16 +14,30 @@ const { version } = JSON.parse(textOf('package.json')) as { readonly version: st
 
 const docker = (...args: readonly string[]) => execute('docker', args, { cwd: checkout });
 
-async function hasCompose(): Promise<boolean> {
-  if (!(await containersRun())) return false;
-  return docker('compose', 'version').then(
-    () => true,
-    () => false,
-  );
+/** The images that are not made here. */
+async function foreignImages(): Promise<string[]> {
+  const composed = await docker('compose', '--profile', 'tools', 'config', '--images');
+  const bases = [...textOf('deploy/Dockerfile').matchAll(/^FROM (\S+)/gmu)].map(([, image]) => image!);
+  return [...new Set([...composed.trim().split('\n'), ...bases])].filter((image) => image !== 'switchyard');
 }
 
-if (!(await hasCompose())) {
-  process.stderr.write('skipped: Expected a running container engine with its Compose plugin, got none\n');
+/** Why the cluster cannot be had here; undefined: it can. */
+async function missing(): Promise<string | undefined> {
+  if (!(await containersRun())) return 'Expected a running container engine, got none';
+  try {
+    for (const image of await foreignImages()) {
+      const there = await docker('image', 'inspect', image).catch(() => undefined);
+      if (there === undefined) await stillAtIt(`pulling ${image}`, () => docker('pull', '--quiet', image));
+    }
+    return undefined;
+  } catch (error) {
+    return `Expected the Compose plugin and images that can be pulled, got: ${(error as Error).message}`;
+  }
+}
+
+const reason = await missing();
+if (reason !== undefined) {
+  process.stderr.write(`skipped: ${reason}\n`);
   test.skip('compose (see above what is missing)', (t) => t.pass());
 } else {
   const project = `switchyard-test-${randomBytes(4).toString('hex')}`;
