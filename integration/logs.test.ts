@@ -21,6 +21,8 @@ interface Line {
   readonly requests?: readonly string[];
   readonly statement?: string;
   readonly store?: string;
+  readonly method?: string;
+  readonly databaseMs?: number;
 }
 
 /** What a client can do with its keys and values: well, badly, and against a database that refuses. */
@@ -96,6 +98,13 @@ for (const engine of engines) {
         };
         await waitFor(isNamed, { what: 'lines with the id of the request', deadlineMs: 30_000 });
 
+        for (const method of ['KV/Put', 'KV/Range', 'KV/Txn', 'Lease/LeaseGrant']) {
+          const told = linesOf().filter((line) => line.method === `/etcdserverpb.${method}`);
+          t.true(
+            told.some(({ databaseMs = 0 }) => databaseMs > 0),
+            method,
+          );
+        }
         const statements = linesOf().filter(({ message }) => message === 'slow statement');
         t.true(statements.some(({ statement }) => statement === 'range.keys'));
         t.true(statements.every(({ store }) => store === 'default'));

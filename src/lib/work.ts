@@ -96,9 +96,31 @@ export function worksNow(): readonly Work[] {
   return works;
 }
 
+/** What is not in a context of its own: to make one costs more than the rest of it. */
+const requestOf = Symbol('request');
+type Noted = AbortSignal & { [requestOf]?: ServedRequest };
+
+/** Whoever is given `signal` can find out that it is at work for `request`. */
+export function noteRequest(signal: AbortSignal, request: ServedRequest): void {
+  (signal as Noted)[requestOf] = request;
+}
+
+/** As `worksNow`, and where that is nobody the request that was noted with `signal`. */
+export function worksFor(signal: AbortSignal | undefined): readonly Work[] {
+  const works = worksNow();
+  if (works.length > 0) return works;
+  const request = (signal as Noted | undefined)?.[requestOf];
+  return request === undefined || request.isOver ? none : [request];
+}
+
 /** Runs `body`, and whatever it begins, for `works`. */
 export function workFor<T>(works: readonly Work[], body: () => T): T {
   return frames.run(works, body);
+}
+
+/** Runs `body`, and whatever it begins, for those that `worksFor` finds. */
+export function workBy<T>(signal: AbortSignal, body: () => T): T {
+  return workFor(worksFor(signal), body);
 }
 
 /** Runs `body` for nobody: what it begins outlives whoever happened to begin it. */

@@ -2,7 +2,7 @@
 // name to handler; server.ts registers it under the path of proto/.
 
 import type { Logger } from '../lib/log.ts';
-import { worksNow } from '../lib/work.ts';
+import { worksFor } from '../lib/work.ts';
 import type { Router } from '../router/router.ts';
 import type { Passthrough, RawStream } from '../store/store.ts';
 import type { CallContext, MessageStream, ServerStreamHandler, StreamHandler, UnaryHandler } from './call.ts';
@@ -41,7 +41,7 @@ export async function passUnary(
     return await passthrough.unary(method, request, { metadata, signal });
   } finally {
     const endedAt = performance.now();
-    for (const work of worksNow()) work.request.databaseWorked(startedAt, endedAt);
+    for (const work of worksFor(signal)) work.request.databaseWorked(startedAt, endedAt);
   }
 }
 

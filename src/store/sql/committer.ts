@@ -7,7 +7,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 import type { LeaseId, Revision } from '../../etcd/types.ts';
 import { countBounds, Histogram, latencyBounds } from '../../lib/histogram.ts';
 import type { WriteStats } from '../stats.ts';
-import { workFor, workForNobody, worksNow, type Work } from '../../lib/work.ts';
+import { workFor, workForNobody, worksFor, type Work } from '../../lib/work.ts';
 import { BatchWriter, type BatchWriterOptions, type Written } from './batch-writer.ts';
 import type { Job } from './job.ts';
 import { updateCompactRevision } from './compactor.ts';
@@ -142,7 +142,7 @@ class GroupCommitter implements Committer {
       // The queue forgets the type; `resolve` gets what this very job's `apply` gave.
       const done = resolve as (value: unknown) => void;
       const since = this.#options.clock.now();
-      this.#queue.push({ job, since, signal, works: worksNow(), resolve: done, reject });
+      this.#queue.push({ job, since, signal, works: worksFor(signal), resolve: done, reject });
       this.#running ??= workForNobody(() => this.#drain());
     });
   }

@@ -7,7 +7,7 @@ import type { QueryResult, Row, SqlValue, Statement } from '../../dialect/dialec
 import { EtcdError } from '../../etcd/errors.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { RangeRequest } from '../../etcd/types.ts';
-import { workFor, worksNow, type Work } from '../../lib/work.ts';
+import { workFor, worksFor, type Work } from '../../lib/work.ts';
 import { countBounds, Histogram } from '../../lib/histogram.ts';
 import type { GetStats } from '../stats.ts';
 import { hasKey, snapshotOf } from './past.ts';
@@ -108,7 +108,7 @@ class JoinedReads implements PointReads {
       };
       const get: Get = {
         key,
-        works: worksNow(),
+        works: worksFor(signal),
         resolve: (found) => {
           leave();
           resolve(found);

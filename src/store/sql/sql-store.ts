@@ -26,6 +26,7 @@ import type {
 } from '../../etcd/types.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import { workBy } from '../../lib/work.ts';
 import type { Engine, Store, StoreStats, StoreStatus, Watch, WatchPace } from '../store.ts';
 import { createChangeFeed, type ChangeFeed } from './change-feed.ts';
 import { createCommitter, type Committer } from './committer.ts';
@@ -169,10 +170,9 @@ class DatabaseStore implements SqlStore {
     return this.#answer(signal, async () => {
       const query: Query = (statement, params) => this.#driver.query(statement, params, signal);
       const counts = this.#counts(signal);
+      const read = () => readRange(query, request, { counts, newest: this.#index.revision });
       const { revision, kvs, more, count } = await retried(() =>
-        isPointRead(request)
-          ? this.#pointReads.read(request, signal)
-          : readRange(query, request, { counts, newest: this.#index.revision }),
+        isPointRead(request) ? this.#pointReads.read(request, signal) : workBy(signal, read),
       );
       return { header: this.#header(revision), kvs, more, count };
     });
@@ -192,7 +192,8 @@ class DatabaseStore implements SqlStore {
 
   txn(request: TxnRequest, signal: AbortSignal): Promise<TxnResponse> {
     return this.#answer(signal, async () => {
-      if (isReadOnly(request)) return await retried(() => this.#readTxn(request, signal));
+      const read = () => workBy(signal, () => this.#readTxn(request, signal));
+      if (isReadOnly(request)) return await retried(read);
       try {
         return await this.#writeTxn(request, signal);
       } catch (error) {
@@ -303,8 +304,8 @@ class DatabaseStore implements SqlStore {
   raiseRevision(revision: Revision, signal: AbortSignal): Promise<void> {
     return this.#answer(signal, async () => {
       // Every gateway asks once for each type, mostly of a store that was lifted long ago: reads must not wait for a writer's lock then.
-      const now = await retried(() => this.#reader.revisions(signal));
-      if (now.revision < revision) await this.#committer.raise(revision, signal);
+      const { revision: now } = await retried(() => this.#reader.revisions(signal));
+      if (now < revision) await this.#committer.raise(revision, signal);
     });
   }
 
