@@ -176,6 +176,48 @@ test.serial('a script that another node comes before is not done in part', async
   }
 });
 
+test.serial('a transaction that its node has ended without a word takes effect in no part', async (t) => {
+  const urls = await places('ended');
+  if (urls === undefined) return void t.pass();
+  for (const url of urls.slice(0, 1)) await mysql.createDatabase({ url, pool });
+  const driver = mysql.open({ url: urls[0]!, pool });
+  const step = (text: string) => ({ statement: { name: 'test', text }, params: [] });
+  const insert = (n: number) => step(`INSERT INTO parts VALUES (${n})`);
+  // What the node does by itself.
+  const end = step('ROLLBACK');
+  const kept = async () => (await driver.query(step('SELECT n FROM parts ORDER BY n').statement, [])).rows;
+  const serialization = { instanceOf: SqlFault, message: /SAVEPOINT|ended/ };
+  try {
+    await driver.query(step('CREATE TABLE parts (n int PRIMARY KEY) ENGINE=InnoDB').statement, []);
+    const lock = step('SELECT n FROM parts FOR UPDATE');
+    const faults = [
+      await t.throwsAsync(driver.script([insert(1), end, insert(2)]), serialization),
+      await t.throwsAsync(driver.script([insert(1), end]), serialization),
+      await t.throwsAsync(
+        driver.writeAfter([lock, end], async (session) => session.finish([insert(3), insert(4)])),
+        serialization,
+      ),
+      await t.throwsAsync(
+        driver.transaction('write', async (session) => {
+          await session.query(insert(5).statement, []);
+          await session.query(end.statement, []);
+          await session.query(insert(6).statement, []);
+        }),
+        serialization,
+      ),
+    ];
+    for (const fault of faults) t.like(fault, { kind: 'serialization', outcomeUnknown: false });
+    t.deepEqual(await kept(), []);
+    await driver.script([insert(7)]);
+    await driver.writeAfter([lock], async (session) => session.finish([insert(8)]));
+    await driver.transaction('write', (session) => session.query(insert(9).statement, []));
+    await driver.transaction('write', (session) => session.query(lock.statement, []));
+    t.deepEqual(await kept(), [{ n: 7n }, { n: 8n }, { n: 9n }]);
+  } finally {
+    await driver.close();
+  }
+});
+
 test.serial('what is not a batch gets its turn while another node writes all the time', async (t) => {
   t.timeout(120_000);
   const urls = await places('turns');

@@ -122,6 +122,8 @@ export interface DialectSql {
   insertIgnore(table: string, columns: readonly string[], rows: string): string;
   /** Run first in the transaction that creates the tables, to keep others out of it until it ends; may be empty. */
   readonly lockSchema: readonly string[];
+  /** A definition of a table or view commits what was before it in its transaction, and itself. */
+  readonly definitionsCommit: boolean;
   /**
    * What creates the views `switchyard_objects` and `switchyard_history` for people, in order; each may be run again. Their columns
    * are the same on all engines, and no value makes them fail. `keyPrefix`: what the keys of Kubernetes begin with, without a slash at

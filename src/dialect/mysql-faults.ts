@@ -9,6 +9,8 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1213: 'deadlock',
   1412: 'serialization',
   1615: 'serialization',
+  // The savepoint that marks a transaction on a Galera node.
+  1305: 'serialization',
   1040: 'busy',
   1203: 'busy',
   1205: 'busy',

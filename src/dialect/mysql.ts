@@ -9,29 +9,36 @@ import {
   type Driver,
   type DriverOptions,
   type QueryResult,
-  type Row,
   type SqlValue,
   type Step,
 } from './dialect.ts';
-import {
-  createDriver,
-  serverLanes,
-  writeLane,
-  writePauseMaxMs,
-  type Connection,
-  type Engine,
-} from './driver.ts';
+import { createDriver, serverLanes, writeLane, writePauseMaxMs, type Engine } from './driver.ts';
 import { messageOf, toFault } from './faults.ts';
 import { mysqlErrors } from './mysql-faults.ts';
 import { withFirst } from './hosts.ts';
+import { NodeConnection, type PlainConnection } from './mysql-node.ts';
 import { hostNames, mysqlHosts, settle, type ServerFacts } from './mysql-hosts.ts';
+import {
+  bytesOf,
+  convertRows,
+  literal,
+  requestOverheadBytes,
+  rowsOf,
+  toAffected,
+  toChanged,
+  toParameter,
+  type Field,
+  type Header,
+  type RawRow,
+  type Several,
+} from './mysql-values.ts';
 import { mysqlTls, parseMysqlUrl } from './mysql-url.ts';
 import { mysqlViews } from './mysql-views.ts';
 import { passwordOf } from './password.ts';
 import { scriptText } from './script-text.ts';
 
 // The package loads some of its exports when they are first used; only its default export has them all.
-const { createConnection, TypedParameter } = driverPackage;
+const { createConnection } = driverPackage;
 
 // SQL
 
@@ -62,6 +69,7 @@ const sql: DialectSql = {
   },
   // IF NOT EXISTS is safe against another process here, and a lock by name would stay with its connection after a failure.
   lockSchema: [],
+  definitionsCommit: true,
   views: mysqlViews,
   size: `SELECT CAST(COALESCE(SUM(data_length + index_length + data_free), 0) AS SIGNED) AS size,
     CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED) AS used
@@ -72,88 +80,6 @@ const sql: DialectSql = {
 
 /** Server-side prepared statements per connection; the server's limit (16,382) counts those of all connections. */
 const preparedMax = 250;
-/** What a request weighs beside its parameters and, for each of them, beside its bytes; generous. */
-const requestOverheadBytes = 1024;
-const parameterOverheadBytes = 16;
-
-const updating = /^\s*update\b/i;
-
-// Values
-
-/** Column types of the wire protocol that come back as bigint. */
-const integerTypes = new Set([1, 2, 3, 8, 9, 13]);
-const decimalTypes = new Set([0, 246]);
-
-interface Field {
-  readonly name: string;
-  readonly columnType: number;
-  readonly decimals: number;
-}
-
-type RawRow = Record<string, SqlValue>;
-
-/** Integers of every width become bigint; decimals without a fraction (sums) too. */
-function convertRows(rows: RawRow[], fields: readonly Field[]): readonly Row[] {
-  const names = fields
-    .filter(
-      (field) =>
-        integerTypes.has(field.columnType) || (decimalTypes.has(field.columnType) && !field.decimals),
-    )
-    .map((field) => field.name);
-  for (const row of rows) {
-    for (const name of names) {
-      const value = row[name];
-      if (typeof value === 'string' || typeof value === 'number') row[name] = BigInt(value);
-    }
-  }
-  return rows;
-}
-
-/** mysql2 would send a bigint as text and a number as a double, which compare wrongly beyond 2^53. */
-function toParameter(value: SqlValue): unknown {
-  if (typeof value === 'bigint') return TypedParameter.LONGLONG(value);
-  return typeof value === 'number' && Number.isSafeInteger(value) ? TypedParameter.LONGLONG(value) : value;
-}
-
-function bytesOf(text: string, params: readonly SqlValue[]): number {
-  let bytes = requestOverheadBytes + Buffer.byteLength(text);
-  for (const param of params) {
-    bytes += parameterOverheadBytes;
-    if (Buffer.isBuffer(param)) bytes += param.length;
-    else if (typeof param === 'string') bytes += Buffer.byteLength(param);
-  }
-  return bytes;
-}
-
-/** A value as it stands in a statement. Bytes are hexadecimal, whatever they are. */
-function literal(value: Exclude<SqlValue, null>): string {
-  if (Buffer.isBuffer(value)) return `x'${value.toString('hex')}'`;
-  return typeof value === 'bigint' ? String(value) : driverPackage.escape(value);
-}
-
-interface Header {
-  readonly affectedRows: number;
-  readonly info: string;
-}
-
-/** Rows matched by an UPDATE stand first in the server's remark; affectedRows are those it really changed. */
-function toAffected(header: Header, text: string): number {
-  if (!updating.test(text)) return header.affectedRows;
-  const matched = /\d+/.exec(header.info);
-  return matched ? Number(matched[0]) : header.affectedRows;
-}
-
-/** What one request of several statements gives: of each its rows or a header, and the fields of rows. */
-type Several = readonly [
-  results: readonly (RawRow[] | Header)[],
-  fields: readonly (readonly Field[] | undefined)[] | undefined,
-];
-
-function rowsOf(result: RawRow[] | Header | undefined, fields: readonly Field[] | undefined): QueryResult {
-  if (!Array.isArray(result) || fields === undefined) return { rows: [], affected: 0 };
-  return { rows: convertRows(result, fields), affected: 0 };
-}
-
 // Connection
 
 const keepAliveDelayMs = 15_000;
@@ -228,20 +154,15 @@ function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pa
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED`;
 }
 
-class MysqlConnection implements Connection {
+class MysqlConnection implements PlainConnection {
+  changedRows = 0;
   readonly #client: Client;
   readonly #requestBytesMax: number;
-  /**
-   * Several statements in one request are one transaction only where nobody ends it between two of them. A Galera node does, when
-   * another one's transaction is before it, and goes on with the rest of the request as if each statement were one of its own.
-   */
-  readonly #takesTexts: boolean;
   #usable = true;
 
-  constructor(client: Client, { requestBytesMax, isNode }: ServerFacts) {
+  constructor(client: Client, { requestBytesMax }: ServerFacts) {
     this.#client = client;
     this.#requestBytesMax = requestBytesMax;
-    this.#takesTexts = !isNode;
     const lost = () => {
       this.#usable = false;
     };
@@ -259,7 +180,10 @@ class MysqlConnection implements Connection {
       );
     }
     const [result, fields] = await this.#client.execute(text, params.map(toParameter) as never);
-    if (!Array.isArray(result)) return { rows: [], affected: toAffected(result as Header, text) };
+    if (!Array.isArray(result)) {
+      this.changedRows += toChanged(result as Header, text);
+      return { rows: [], affected: toAffected(result as Header, text) };
+    }
     return { rows: convertRows(result as RawRow[], fields as unknown as Field[]), affected: 0 };
   }
 
@@ -267,9 +191,14 @@ class MysqlConnection implements Connection {
     await this.#client.query(text);
   }
 
+  async last(text: string): Promise<string> {
+    const [results] = await this.#client.query({ sql: text, rowsAsArray: true });
+    return String((results as unknown[][][]).at(-1)?.[0]?.[0]);
+  }
+
   /**
    * One request of plain text. The server stops at the first statement that fails, and then the transaction is still open.
-   * What is too large for one request, or goes to a Galera node, goes step by step.
+   * What is too large for one request goes step by step.
    */
   async script(begin: string, steps: readonly Step[]): Promise<void> {
     await this.#run({ begin, end: 'COMMIT' }, steps);
@@ -290,10 +219,8 @@ class MysqlConnection implements Connection {
   ): Promise<readonly QueryResult[]> {
     const first = begin === undefined ? [] : [begin];
     const text = [...first, ...scriptText(steps, literal), ...(end === undefined ? [] : [end])].join(';\n');
-    const fits = Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax;
-    const isWhole = fits && this.#takesTexts;
     try {
-      if (isWhole) {
+      if (Buffer.byteLength(text) + requestOverheadBytes <= this.#requestBytesMax) {
         const [results, fields] = (await this.#client.query(text)) as unknown as Several;
         // Of a lone statement there is no list, but nobody asks for its rows.
         return steps.map((_, index) => rowsOf(results[first.length + index], fields?.[first.length + index]));
@@ -344,7 +271,9 @@ const engine: Engine = {
       ...(lane === writeLane ? { pauseMaxMs: writePauseMaxMs } : {}),
     });
     try {
-      return new MysqlConnection(client, await settle(client, options));
+      const facts = await settle(client, options);
+      const connection = new MysqlConnection(client, facts);
+      return facts.isNode && lane === writeLane ? new NodeConnection(connection) : connection;
     } catch (error) {
       client.destroy();
       throw error;

@@ -47,6 +47,7 @@ const sql: DialectSql = {
   forUpdate: 'FOR UPDATE',
   ...onConflict,
   lockSchema: [`SELECT pg_advisory_xact_lock(${schemaLockKey})`],
+  definitionsCommit: false,
   views: postgresViews,
   size: `SELECT pg_database_size(current_database()) AS size,
     (SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class

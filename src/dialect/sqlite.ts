@@ -34,6 +34,7 @@ const sql: DialectSql = {
   ...onConflict,
   // A write transaction locks the whole database from its start.
   lockSchema: [],
+  definitionsCommit: false,
   views: sqliteViews,
   size: `SELECT page_count * page_size AS size, (page_count - freelist_count) * page_size AS used
     FROM pragma_page_count(), pragma_page_size(), pragma_freelist_count()`,

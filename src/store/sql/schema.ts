@@ -3,6 +3,7 @@
 // that need a later program are left alone.
 
 import { randomBytes } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import {
   SqlFault,
   type Dialect,
@@ -100,6 +101,15 @@ const triedAgain: ReadonlySet<SqlFaultKind> = new Set([
   'crowded',
 ]);
 
+/** Somebody else has the row. */
+const othersTurn: ReadonlySet<SqlFaultKind> = new Set(['unique-violation', 'serialization', 'deadlock']);
+/** A program that has had its turn for so long is gone. */
+const claimMs = 60_000;
+const claimPauseMs = 50;
+const releasesMax = 20;
+
+type Ask = (text: string, params?: readonly SqlValue[]) => Promise<unknown>;
+
 class Migration {
   readonly #driver: Driver;
   readonly #sql: Dialect['sql'];
@@ -147,7 +157,7 @@ class Migration {
     for (const step of this.#steps) {
       if (standing?.done.has(step.format)) continue;
       try {
-        await this.#take(step, standing === undefined);
+        await this.#inTurn(step, () => this.#take(step, standing === undefined));
       } catch (error) {
         const isBearable = step.isOptional && error instanceof SqlFault && !triedAgain.has(error.kind);
         if (!isBearable) throw error;
@@ -157,6 +167,57 @@ class Migration {
           error,
         });
       }
+    }
+  }
+
+  /**
+   * Where definitions cannot be made in one transaction under a lock, programs are at a step one after the other: whoever has the row
+   * of the step. Two nodes of a Galera cluster that define the same view at once wait for each other for ever, and so does the cluster.
+   */
+  async #inTurn(step: MigrationStep, work: () => Promise<void>): Promise<void> {
+    if (!this.#sql.definitionsCommit) return await work();
+    const query: Ask = (text, params = []) =>
+      this.#driver.query({ name: 'schema.turn', text }, params, this.#signal);
+    await query(this.#migrationTable());
+    while (!(await this.#claim(step, query))) await setTimeout(claimPauseMs, undefined, { ref: false });
+    try {
+      await work();
+    } finally {
+      await this.#release(step, query);
+    }
+  }
+
+  /** A look at the row by another program may come before the removal. Where it fails the row is of no account after a minute. */
+  async #release({ format }: MigrationStep, query: Ask): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await query('DELETE FROM switchyard_migration WHERE format = ?', [-format]);
+        return;
+      } catch (error) {
+        const mayPass = error instanceof SqlFault && othersTurn.has(error.kind);
+        if (!mayPass || attempt === releasesMax)
+          return this.#logger.warn('The turn at a step of the tables is not given back', { error });
+      }
+      await setTimeout(claimPauseMs * Math.random());
+    }
+  }
+
+  async #claim({ format, title }: MigrationStep, query: Ask): Promise<boolean> {
+    const { nowMs } = this.#sql;
+    try {
+      await query(`DELETE FROM switchyard_migration WHERE format = ? AND done_at < ${nowMs} - ${claimMs}`, [
+        -format,
+      ]);
+      const columns = migrationColumns.join(', ');
+      await query(`INSERT INTO switchyard_migration (${columns}) VALUES (?, ?, ?, ${nowMs})`, [
+        -format,
+        `under way: ${title}`,
+        version,
+      ]);
+      return true;
+    } catch (error) {
+      if (error instanceof SqlFault && othersTurn.has(error.kind)) return false;
+      throw error;
     }
   }
 
