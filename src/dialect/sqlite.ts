@@ -94,6 +94,9 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
+/** MiB of heap of a thread: rows under way are small or outside of it. Without a limit a thread lets some hundred MiB of garbage lie. */
+const threadMemory = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 };
+
 class SqliteConnection implements Connection {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
@@ -103,7 +106,11 @@ class SqliteConnection implements Connection {
 
   constructor(settings: WorkerSettings) {
     const file = import.meta.url.endsWith('.ts') ? './sqlite-worker.ts' : './sqlite-worker.js';
-    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: settings, name: 'sqlite' });
+    this.#worker = new Worker(new URL(file, import.meta.url), {
+      workerData: settings,
+      name: 'sqlite',
+      resourceLimits: threadMemory,
+    });
     this.#worker.on('message', (answer: Answer) => this.#settle(answer));
     this.#worker.on('error', (error: Error) => this.#lose(error));
     this.#exited = new Promise((done) => {
