@@ -86,6 +86,9 @@ async function opened(engine: SqlEngine) {
   const { dialect, seen } = watched(dialects[engine]);
   const at = { engine, url: database.url };
   const store = await openTestStore(at, { dialect });
+  // The tables were made before any client could send something; titles of their steps are texts.
+  seen.texts.clear();
+  seen.params.length = 0;
   const other = await openTestStore(at, { memberId: 8n });
   return {
     store,
