@@ -19,8 +19,8 @@ const help = `Usage: switchyard backup FILE [--type PLURAL.GROUP]… | [--store 
 
 Writes all live objects of all stores to a new file, each store as it is at one revision, while gateways serve.
   switchyard backup all.jsonl.gz                                      everything; a name in .gz is compressed
-  switchyard backup --type largedata.data.example.com largedata.jsonl
-  switchyard backup --store metrics - | zstd > metrics.jsonl.zst      - is standard output
+  switchyard backup --topology topology.yml --type largedata.data.example.com largedata.jsonl
+  switchyard backup --topology topology.yml --store metrics - | zstd > metrics.jsonl.zst      - is standard output
 The file has Secrets in it as they are in the stores: keep it as safe as them. Its format, and what a backup is good for: deploy/backup.md.
 Exit code 0: the file is whole; 1: there is none; 2: wrong usage or topology.`;
 

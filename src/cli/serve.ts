@@ -180,7 +180,7 @@ function startFailure(error: unknown): string {
     port?: number;
   };
   if (code === 'EADDRINUSE')
-    return `Expected a free address, got ${address}:${port}: another program listens there`;
+    return `Expected a free address, got ${address}:${port}: another program listens there (--listen-client-urls, --listen-metrics-urls)`;
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
     return `Expected an address of this machine, got ${address ?? error.message}`;
   if (code === 'EACCES' && (syscall === 'listen' || syscall === 'bind'))
