@@ -6,6 +6,7 @@ import { SqlFault, type Dialect, type Driver } from '../src/dialect/dialect.ts';
 import { mysql } from '../src/dialect/mysql.ts';
 import type { Store } from '../src/store/store.ts';
 import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
+import { Proxy } from './faults/proxy.ts';
 import { firstFormatOf } from './formats/first-format.ts';
 import { guardOf } from './guarantees/guard.ts';
 import { galeraCluster, waitFor, type GaleraCluster } from './servers/index.ts';
@@ -215,6 +216,50 @@ test.serial('a transaction that its node has ended without a word takes effect i
     t.deepEqual(await kept(), [{ n: 7n }, { n: 8n }, { n: 9n }]);
   } finally {
     await driver.close();
+  }
+});
+
+test.serial('a transaction that COMMIT has answered is not told as one to be done again', async (t) => {
+  const urls = await places('answered');
+  if (urls === undefined) return void t.pass();
+  await mysql.createDatabase({ url: urls[0]!, pool });
+  const url = new URL(cluster!.nodes[0]!.url);
+  url.pathname = '/answered';
+  const proxy = await Proxy.open(Number(url.port));
+  url.host = `127.0.0.1:${proxy.port}`;
+  const driver = mysql.open({ url: url.href, pool });
+  const step = (text: string) => ({ statement: { name: 'test', text }, params: [] });
+  const insert = (n: number) => step(`INSERT INTO parts VALUES (${n})`);
+  try {
+    await driver.query(step('CREATE TABLE parts (n int PRIMARY KEY) ENGINE=InnoDB').statement, []);
+    // What a node that loses its cluster says to whatever waits for the others.
+    const error = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1205";
+    let failed = 0;
+    proxy.judge((piece, direction) => {
+      const at = direction === 'toServer' ? piece.indexOf('SET autocommit = 1') : -1;
+      if (at < 0 || !piece.includes('WSREP_LAST_WRITTEN_GTID')) return 'pass';
+      piece.write(error.padEnd(piece.length - at), at);
+      failed++;
+      return 'pass';
+    });
+    for (const write of [
+      () => driver.script([insert(1)]),
+      () => driver.writeAfter([insert(2)], async () => undefined),
+      () => driver.writeAfter([insert(3)], async (session) => session.finish([insert(4)])),
+      () => driver.transaction('write', (session) => session.query(insert(5).statement, [])),
+    ])
+      t.like(await t.throwsAsync(write(), { instanceOf: SqlFault }), { outcomeUnknown: true });
+    t.is(failed, 4);
+    proxy.judge(undefined);
+    await driver.script([insert(6)]);
+    const { rows } = await driver.query(step('SELECT n FROM parts ORDER BY n').statement, []);
+    t.deepEqual(
+      rows,
+      [1n, 2n, 3n, 4n, 5n, 6n].map((n) => ({ n })),
+    );
+  } finally {
+    await driver.close();
+    await proxy.close();
   }
 });
 

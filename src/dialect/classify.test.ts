@@ -35,6 +35,8 @@ const cases: [string, (error: unknown) => SqlFaultKind, unknown, SqlFaultKind][]
   ['mysql', classifyMysql, error({ errno: 1062 }), 'unique-violation'],
   ['mysql', classifyMysql, error({ errno: 1213 }), 'deadlock'],
   ['mysql', classifyMysql, error({ errno: 1205 }), 'busy'],
+  ['mysql', classifyMysql, error({ errno: 1305 }, 'SAVEPOINT switchyard does not exist'), 'serialization'],
+  ['mysql', classifyMysql, error({ errno: 1305 }, 'FUNCTION db.x does not exist'), 'other'],
   ['mysql', classifyMysql, error({ errno: 1040 }), 'busy'],
   ['mysql', classifyMysql, error({ errno: 1020 }), 'serialization'],
   ['mysql', classifyMysql, error({ errno: 1412 }), 'serialization'],

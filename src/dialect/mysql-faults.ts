@@ -9,8 +9,6 @@ const kinds: Readonly<Record<number, SqlFaultKind>> = {
   1213: 'deadlock',
   1412: 'serialization',
   1615: 'serialization',
-  // The savepoint that marks a transaction on a Galera node.
-  1305: 'serialization',
   1040: 'busy',
   1203: 'busy',
   1205: 'busy',
@@ -71,17 +69,25 @@ const lostCodes = new Set([
 ]);
 
 const errorDuringCommit = 1180;
+const doesNotExist = 1305;
 
 /** By the system's number in the message: 90 = too long for a Galera cluster, and several where a node has lost touch with it. */
 function kindAtCommit(message: string): SqlFaultKind {
   return /Got error 90\b/.test(message) ? 'too-large' : 'disconnected';
 }
 
+/** The savepoint that marks a transaction on a Galera node is gone with it; a function may be missing, too, for ever. */
+function kindOfMissing(message: string): SqlFaultKind {
+  return message.startsWith('SAVEPOINT ') ? 'serialization' : 'other';
+}
+
 /** The kind of an error of mysql2. */
 export function classifyMysql(error: unknown): SqlFaultKind {
   if (!(error instanceof Error)) return 'other';
   const number = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
-  const kind = kinds[number] ?? (number === errorDuringCommit ? kindAtCommit(error.message) : undefined);
+  if (number === errorDuringCommit) return kindAtCommit(error.message);
+  if (number === doesNotExist) return kindOfMissing(error.message);
+  const kind = kinds[number];
   if (kind !== undefined) return kind;
   const code = 'code' in error ? String(error.code) : '';
   if (lostCodes.has(code) || ('fatal' in error && error.fatal === true && number <= 0)) return 'disconnected';

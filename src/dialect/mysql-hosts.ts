@@ -24,7 +24,7 @@ const nodeText = `SHOW STATUS WHERE Variable_name IN
   ('wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment')`;
 
 /** Before reads and the beginning of transactions (1), before UPDATE and DELETE (2), before INSERT (4). */
-const syncWait = 1 + 2 + 4;
+export const syncWait = 1 + 2 + 4;
 
 /** States of a node, as `wsrep_local_state` has them. One that gives its data to a new node may have to hold back writes. */
 const states = { donor: '2', synced: '4' } as const;

@@ -6,13 +6,15 @@
 
 import { SqlFault, type QueryResult, type SqlValue, type Step } from './dialect.ts';
 import type { Connection } from './driver.ts';
+import { messageOf } from './faults.ts';
+import { syncWait } from './mysql-hosts.ts';
 
 /** A connection as to any server. */
 export interface PlainConnection extends Connection {
   /** By all its statements so far. */
   readonly changedRows: number;
-  /** Several statements; the one value that the last one gives. */
-  last(text: string): Promise<string>;
+  /** Several statements; the one value of the only one among them that gives any. */
+  single(text: string): Promise<string>;
 }
 
 /** Is there for as long as the transaction is. */
@@ -20,6 +22,8 @@ const mark = 'SAVEPOINT switchyard';
 const checkMark = 'RELEASE SAVEPOINT switchyard';
 /** The latest transaction of this session that was replicated. */
 const written = 'SELECT WSREP_LAST_WRITTEN_GTID()';
+/** It is of this session, so it waits for nothing that others have written: a node that leaves its cluster would wait in vain. */
+const look = `SET autocommit = 1, wsrep_sync_wait = 0; ${written}; SET wsrep_sync_wait = ${syncWait}`;
 /** Statements that end a transaction and take effect by themselves. */
 const defining = /^\s*(?:create|alter|drop)\b/i;
 
@@ -79,7 +83,7 @@ export class NodeConnection implements Connection {
 
   async #begin(text: string): Promise<void> {
     // Without autocommit what comes after an end that nobody told of waits for a COMMIT.
-    this.#written = await this.#inner.last(`SET autocommit = 0; ${text}; ${mark}; ${written}`);
+    this.#written = await this.#inner.single(`SET autocommit = 0; ${text}; ${mark}; ${written}`);
     this.#changedRows = this.#inner.changedRows;
     this.#isWhole = true;
   }
@@ -98,7 +102,12 @@ export class NodeConnection implements Connection {
     await this.#inner.control(checkMark);
     await this.#inner.control('COMMIT');
     this.#isWhole = false;
-    const now = await this.#inner.last(`SET autocommit = 1; ${written}`);
+    const now = await this.#inner.single(look).catch(async (error: unknown) => {
+      await this.#inner.close();
+      // What COMMIT has answered stands, whatever is wrong now: this is no error after which it may be done again.
+      const text = `What has become of a transaction is not known: ${messageOf(error)}`;
+      throw new SqlFault('disconnected', text, { outcomeUnknown: true, cause: error });
+    });
     if (this.#inner.changedRows > this.#changedRows && now === this.#written)
       throw new SqlFault('serialization', 'The node has ended the transaction before COMMIT');
   }

@@ -191,9 +191,9 @@ class MysqlConnection implements PlainConnection {
     await this.#client.query(text);
   }
 
-  async last(text: string): Promise<string> {
+  async single(text: string): Promise<string> {
     const [results] = await this.#client.query({ sql: text, rowsAsArray: true });
-    return String((results as unknown[][][]).at(-1)?.[0]?.[0]);
+    return String((results as unknown[][][]).find(Array.isArray)?.[0]?.[0]);
   }
 
   /**
