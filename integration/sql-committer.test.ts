@@ -408,9 +408,17 @@ for (const engine of engines) {
     await using store = await openTestStore(database, { dialect });
     await using other = await openTestStore(database);
     const create = (key: string) => store.txn(txn([modIs(key, 0n)], [op.put(key, 'x')]), soon());
+    const driver = dialects[engine].open({ url: database.url, pool });
+    const row = () => driver.query({ name: 'test', text: 'SELECT writer, batch FROM switchyard_meta' }, []);
 
+    let left: unknown;
+    fate.meanwhile = async () => (left = (await row()).rows);
     fate.next = 'committed';
     t.like(await create('a'), { succeeded: true, header: { revision: 2n } });
+    // Only a commit that changes something goes to replicas.
+    t.notDeepEqual((await row()).rows, left);
+    await driver.close();
+    fate.meanwhile = async () => undefined;
     fate.next = 'rolled back';
     t.like(await create('b'), { succeeded: true, header: { revision: 3n } });
     // Somebody else wrote in between: whether it was before or after ours cannot be told any more.

@@ -154,9 +154,10 @@ export class BatchWriter {
           logger.warn('A commit was not answered; looking for it in the database', { error });
           if (!attempt.hasWritten) return attempt;
           const found = await this.#findOut(attempt, closed);
-          logger.warn('A commit that was not answered has been looked for', { found });
-          if (found === 'there') return this.#seen(attempt);
+          const said = typeof found === 'string' ? found : 'there';
+          logger.warn('A commit that was not answered has been looked for', { found: said });
           if (found === 'unknown') throw error;
+          if (found !== 'not there') return this.#seen(found);
           // Nothing of it was kept: what it would be refused again for is told.
           const known = new SqlFault(error.kind, error.message, { cause: error });
           if (!attempt.isScript && !isTransient(known)) throw known;
@@ -344,27 +345,30 @@ export class BatchWriter {
   }
 
   /**
-   * Whether a batch that may have been committed is there. What is found is written once more: then it is as safe as any commit,
-   * also where it was not yet in a replica when its server ended. And what is not there gets the row another name: a script may
-   * still be on its way, and a server that has been left for another one of its cluster may still be about to commit; either
-   * fails, whenever it comes, at its guard or because another write of the row came before it.
+   * Whether a batch that may have been committed is there; then as it is named now. Either way the row gets another name. Where the
+   * batch is there, this commit is as safe as any, and what came before it with it, also where that was not yet in a replica when
+   * its server ended; a row that stays as it is would be no commit on MySQL. And where it is not there, a script may still be on
+   * its way, and a server that has been left for another one of its cluster may still be about to commit; either fails, whenever
+   * it comes, at its guard or because another write of the row came before it.
    */
-  async #findOut(attempt: Attempt, closed: AbortSignal): Promise<'there' | 'not there' | 'unknown'> {
+  async #findOut(attempt: Attempt, closed: AbortSignal): Promise<Attempt | 'not there' | 'unknown'> {
     const { driver, clock, logger } = this.#options;
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
     const deadline = clock.now() + findOutForMs;
+    const found: Attempt = { ...attempt, name: this.#nameOf(++this.#batch, false) };
     const barrier = this.#nameOf(++this.#batch, false);
     for (;;) {
       try {
         return await driver.transaction('write', async (session) => {
           const { revision, last } = metaStateOf(await session.query(this.#statements.lockMeta, []));
-          const isThere = isSame(last, attempt.name);
+          // Or it was a moment ago, and that commit was not answered either.
+          const isThere = isSame(last, attempt.name) || isSame(last, found.name);
           const isMarked = isSame(last, barrier);
           // Somebody has written since, be it without a revision: the row names only the last writer.
           if (!isThere && !isMarked && !isSame(last, attempt.last)) return 'unknown';
-          const { writer, batch } = isThere ? attempt.name : barrier;
+          const { writer, batch } = isThere ? found.name : barrier;
           await session.query(this.#statements.updateMeta, [revision, writer, batch]);
-          return isThere ? 'there' : 'not there';
+          return isThere ? found : 'not there';
         });
       } catch (error) {
         if (clock.now() > deadline || closed.aborted) return 'unknown';
