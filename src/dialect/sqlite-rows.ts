@@ -41,17 +41,33 @@ function pack(into: Buffer, start: number, value: WireValue): number {
   return at + lengthBytes + value.byteLength;
 }
 
-/** Rows of one result. The block is all of its memory, so that it can change hands. */
-export function packRows(rows: readonly (readonly WireValue[])[]): Uint8Array<ArrayBuffer> {
-  const sizes = rows.map((row) => row.reduce<number>((sum, value) => sum + sizeOf(value), 0));
-  const size = sizes.reduce((sum, each) => sum + lengthBytes + each, 0);
-  const block = new Uint8Array(size);
-  const into = Buffer.from(block.buffer);
+/** Kept from one result to the next, and as large as one may be that is copied rather than given away. */
+const scratchBytes = 256 * 1024;
+let scratch = new Uint8Array(scratchBytes);
+
+/** Makes room for `bytes` behind the first `used` ones. */
+function grow(into: Buffer<ArrayBuffer>, used: number, bytes: number): Buffer<ArrayBuffer> {
+  if (used + bytes <= into.length) return into;
+  scratch = new Uint8Array(scratch.buffer.transfer(Math.max(2 * into.length, used + bytes)));
+  return Buffer.from(scratch.buffer);
+}
+
+/**
+ * Rows of one result, each packed before the next one is asked for: a result of any size needs no heap. The block is all of its
+ * memory, so that it can change hands.
+ */
+export function packRows(rows: Iterable<readonly WireValue[]>): Uint8Array<ArrayBuffer> {
+  let into = Buffer.from(scratch.buffer);
   let at = 0;
-  for (const [index, row] of rows.entries()) {
-    at = into.writeUInt32LE(sizes[index]!, at);
+  for (const row of rows) {
+    const size = row.reduce<number>((sum, value) => sum + sizeOf(value), 0);
+    into = grow(into, at, lengthBytes + size);
+    at = into.writeUInt32LE(size, at);
     for (const value of row) at = pack(into, at, value);
   }
+  if (scratch.length <= scratchBytes) return new Uint8Array(scratch.buffer.slice(0, at));
+  const block = new Uint8Array(scratch.buffer.transfer(at));
+  scratch = new Uint8Array(scratchBytes);
   return block;
 }
 

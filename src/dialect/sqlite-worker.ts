@@ -110,7 +110,7 @@ function answer(request: Exclude<Request, { kind: 'close' }>): Answer {
     const { changes } = statement.run(...request.params);
     return { id, ok: true, columns, packed: packRows([]), affected: Number(changes) };
   }
-  const rows = statement.all(...request.params) as unknown as WireValue[][];
+  const rows = statement.iterate(...request.params) as unknown as Iterable<WireValue[]>;
   return { id, ok: true, columns, packed: packRows(rows), affected: 0 };
 }
 

@@ -94,7 +94,7 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
-/** MiB of heap of a thread: rows under way are small or outside of it. Without a limit a thread lets some hundred MiB of garbage lie. */
+/** MiB of heap of a thread: rows under way are outside of it. Without a limit a thread lets some hundred MiB of garbage lie. */
 const threadMemory = { maxYoungGenerationSizeMb: 16, maxOldGenerationSizeMb: 128 };
 
 class SqliteConnection implements Connection {
