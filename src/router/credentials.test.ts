@@ -97,6 +97,8 @@ const warned: Readonly<Record<string, string | undefined>> = {
   'postgres://u@a/db?sslmode=prefer': 'a',
   'postgres://u@a/db?sslmode=require': undefined,
   'postgres://u@/db?host=/run/postgresql': undefined,
+  'postgres://u@localhost/db?host=db.example.com': 'db.example.com',
+  'postgres://u@a/db?host=localhost': undefined,
   'mysql://u@tcp(a:1)/db': 'a',
   'mysql://u@a/db?tls=preferred': 'a',
   'mysql://u@a/db?tls=true': undefined,

@@ -17,9 +17,11 @@ export function plainTextHosts({
   if (engine === 'etcd') return url.startsWith('https:') ? [] : remote(url.split(',').map(hostOf));
   const { single, hosts } = splitHosts(url);
   const query = URL.parse(single)?.searchParams;
-  const isSocket = query?.has('host') === true || query?.has('socketPath') === true;
   const mode = query?.get('sslmode') ?? query?.get('tls') ?? '';
-  if (isSocket || encrypting.includes(mode)) return [];
+  if (query?.has('socketPath') === true || encrypting.includes(mode)) return [];
+  // Of libpq: the folder of a socket, or the host in the place of the one before it.
+  const given = query?.get('host');
+  if (given) return given.startsWith('/') ? [] : remote([given]);
   return remote(hosts.map((host) => hostOf(`${engine}://${host}`)));
 }
 
