@@ -6,6 +6,7 @@ import { EtcdError } from '../../etcd/errors.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
+import { newHolder } from './schema-turn.ts';
 import { ensureSchema, type StoreIdentity } from './schema.ts';
 
 const retryFirstMs = 100;
@@ -90,11 +91,12 @@ export class Preparation {
   async #prepare(signal: AbortSignal): Promise<void> {
     const { dialect, driver, driverOptions, keyPrefix, clock, logger, onReady } = this.#options;
     const backoff = createBackoff({ firstMs: retryFirstMs, maxMs: retryMaxMs });
+    const holder = newHolder();
     let told = '';
     while (!signal.aborted) {
       try {
         await dialect.createDatabase(driverOptions);
-        const identity = await ensureSchema(driver, dialect, { keyPrefix, logger, signal });
+        const identity = await ensureSchema(driver, dialect, { keyPrefix, logger, signal, holder });
         onReady();
         this.#identity = identity;
         this.#ready.resolve(identity);

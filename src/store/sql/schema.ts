@@ -3,7 +3,6 @@
 // that need a later program are left alone.
 
 import { randomBytes } from 'node:crypto';
-import { setTimeout } from 'node:timers/promises';
 import {
   SqlFault,
   type Dialect,
@@ -18,6 +17,7 @@ import { version } from '../../lib/version.ts';
 import { newerFormat } from './format.ts';
 import { int64 } from './row.ts';
 import { createTable, steps as ownSteps, type MigrationStep } from './schema-steps.ts';
+import { inTurn, newHolder } from './schema-turn.ts';
 
 /** What is constant about a store. */
 export interface StoreIdentity {
@@ -30,6 +30,8 @@ export interface SchemaOptions {
   readonly logger?: Logger;
   /** What the keys of Kubernetes begin with, without a slash at the end; default: `/registry`. */
   readonly keyPrefix?: string | undefined;
+  /** Who is at it, see `newHolder`: the same each time that it is tried again. Default: a new one. */
+  readonly holder?: string;
   /** Default: those of this program. */
   readonly steps?: readonly MigrationStep[];
 }
@@ -101,15 +103,6 @@ const triedAgain: ReadonlySet<SqlFaultKind> = new Set([
   'crowded',
 ]);
 
-/** Somebody else has the row. */
-const othersTurn: ReadonlySet<SqlFaultKind> = new Set(['unique-violation', 'serialization', 'deadlock']);
-/** A program that has had its turn for so long is gone. */
-const claimMs = 60_000;
-const claimPauseMs = 50;
-const releasesMax = 20;
-
-type Ask = (text: string, params?: readonly SqlValue[]) => Promise<unknown>;
-
 class Migration {
   readonly #driver: Driver;
   readonly #sql: Dialect['sql'];
@@ -117,6 +110,7 @@ class Migration {
   readonly #keyPrefix: string;
   readonly #logger: Logger;
   readonly #signal: AbortSignal | undefined;
+  readonly #holder: string;
 
   constructor(driver: Driver, { sql }: Dialect, options: SchemaOptions) {
     this.#driver = driver;
@@ -125,6 +119,7 @@ class Migration {
     this.#keyPrefix = options.keyPrefix ?? '/registry';
     this.#logger = options.logger ?? silentLogger;
     this.#signal = options.signal;
+    this.#holder = options.holder ?? newHolder();
   }
 
   /** Undefined: there is no store yet, or not the whole of its first tables. */
@@ -170,55 +165,13 @@ class Migration {
     }
   }
 
-  /**
-   * Where definitions cannot be made in one transaction under a lock, programs are at a step one after the other: whoever has the row
-   * of the step. Two nodes of a Galera cluster that define the same view at once wait for each other for ever, and so does the cluster.
-   */
+  /** Alone, where definitions cannot be made in one transaction under a lock. */
   async #inTurn(step: MigrationStep, work: () => Promise<void>): Promise<void> {
-    if (!this.#sql.definitionsCommit) return await work();
-    const query: Ask = (text, params = []) =>
-      this.#driver.query({ name: 'schema.turn', text }, params, this.#signal);
-    await query(this.#migrationTable());
-    while (!(await this.#claim(step, query))) await setTimeout(claimPauseMs, undefined, { ref: false });
-    try {
-      await work();
-    } finally {
-      await this.#release(step, query);
-    }
-  }
-
-  /** A look at the row by another program may come before the removal. Where it fails the row is of no account after a minute. */
-  async #release({ format }: MigrationStep, query: Ask): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await query('DELETE FROM switchyard_migration WHERE format = ?', [-format]);
-        return;
-      } catch (error) {
-        const mayPass = error instanceof SqlFault && othersTurn.has(error.kind);
-        if (!mayPass || attempt === releasesMax)
-          return this.#logger.warn('The turn at a step of the tables is not given back', { error });
-      }
-      await setTimeout(claimPauseMs * Math.random());
-    }
-  }
-
-  async #claim({ format, title }: MigrationStep, query: Ask): Promise<boolean> {
-    const { nowMs } = this.#sql;
-    try {
-      await query(`DELETE FROM switchyard_migration WHERE format = ? AND done_at < ${nowMs} - ${claimMs}`, [
-        -format,
-      ]);
-      const columns = migrationColumns.join(', ');
-      await query(`INSERT INTO switchyard_migration (${columns}) VALUES (?, ?, ?, ${nowMs})`, [
-        -format,
-        `under way: ${title}`,
-        version,
-      ]);
-      return true;
-    } catch (error) {
-      if (error instanceof SqlFault && othersTurn.has(error.kind)) return false;
-      throw error;
-    }
+    const { definitionsCommit, nowMs } = this.#sql;
+    if (!definitionsCommit) return await work();
+    const [driver, logger, signal, holder] = [this.#driver, this.#logger, this.#signal, this.#holder];
+    await driver.query({ name: 'schema.turn', text: this.#migrationTable() }, [], signal);
+    await inTurn(step, { driver, nowMs, logger, signal, holder }, work);
   }
 
   /** One step, whole where the engine can undo changes of tables, else as far as it gets. */
