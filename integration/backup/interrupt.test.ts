@@ -3,7 +3,7 @@
 import test from 'ava';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { outcomeOf } from '../etcdctl.ts';
 import { readBackup } from '../../src/backup/read.ts';
@@ -53,6 +53,18 @@ test('what a file would have got is gone when it is given up', async (t) => {
   t.is(readdirSync(folder).length, 1);
   await output.discard();
   t.deepEqual(readdirSync(folder), []);
+});
+
+test('a file that came meanwhile is not written over', async (t) => {
+  const folder = folderOf(t);
+  const path = join(folder, 'all.jsonl');
+  const output = await fileOutput(path);
+  await output.write('some text\n');
+  writeFileSync(path, 'mine');
+  await t.throwsAsync(output.close(), { message: /Expected a file that is not there yet, got / });
+  await output.discard();
+  t.deepEqual(readdirSync(folder), ['all.jsonl']);
+  t.is(readFileSync(path, 'utf8'), 'mine');
 });
 
 test('a backup whose reader has gone is a failure', async (t) => {

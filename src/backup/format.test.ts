@@ -8,6 +8,7 @@ const bytes = (minLength: number) =>
   fc.uint8Array({ minLength, maxLength: 64 }).map((some) => Buffer.from(some));
 const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 64 }).map((some) => Buffer.from(some));
 const revision = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n });
+const lease = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
 const count = fc.nat({ max: Number.MAX_SAFE_INTEGER });
 
 const lines: fc.Arbitrary<Line> = fc.oneof(
@@ -17,7 +18,7 @@ const lines: fc.Arbitrary<Line> = fc.oneof(
       value: fc.oneof(bytes(0), text),
       revisions: fc.tuple(revision, revision),
       version: revision,
-      lease: fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
+      lease,
     })
     .map(({ revisions: [a, b], ...pair }) => ({
       type: 'pair' as const,
@@ -29,7 +30,7 @@ const lines: fc.Arbitrary<Line> = fc.oneof(
     engine: fc.string(),
     revision,
   }),
-  fc.record({ type: fc.constant('lease'), id: revision, grantedTtlSeconds: count, ttlSeconds: count }),
+  fc.record({ type: fc.constant('lease'), id: lease, grantedTtlSeconds: count, ttlSeconds: count }),
   fc.record({ type: fc.constant('storeEnd'), store: fc.string(), pairs: count }),
   fc.record({ type: fc.constant('end'), pairs: count, sha256: fc.string() }),
   fc.record({

@@ -125,7 +125,7 @@ export function decodeLine(text: string): Line {
   if (fields.has('lease'))
     return {
       type: 'lease',
-      id: fields.int64('lease'),
+      id: fields.leaseId('lease'),
       grantedTtlSeconds: fields.count('grantedTtl'),
       ttlSeconds: fields.count('ttl'),
     };
@@ -168,7 +168,7 @@ function pairOf(fields: Fields): KeyValue {
     modRevision: fields.int64('mod'),
     version: fields.int64('version'),
     value: fields.bytes('value'),
-    lease: fields.has('lease') ? fields.int64('lease') : 0n,
+    lease: fields.has('lease') ? fields.leaseId('lease') : 0n,
   };
   const { key, createRevision, modRevision, version } = pair;
   if (key.length === 0) throw new LineError('Expected a key, got an empty one');
@@ -203,6 +203,15 @@ class Fields {
       return this.#wrong(name, 'a decimal number as a text');
     const number = BigInt(value);
     return number <= int64Max ? number : this.#wrong(name, 'a number of 63 bits');
+  }
+
+  /** Who grants a lease may choose any number of 64 bits. */
+  leaseId(name: string): LeaseId {
+    const value = this.#values[name];
+    if (typeof value !== 'string' || !/^-?\d{1,19}$/u.test(value))
+      return this.#wrong(name, 'a decimal number as a text');
+    const number = BigInt(value);
+    return BigInt.asIntN(64, number) === number ? number : this.#wrong(name, 'a number of 64 bits');
   }
 
   count(name: string): number {

@@ -1,7 +1,8 @@
 // Where a backup goes: a file that has its name only when it is whole, or a stream such as standard output. Used by write.ts.
 
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { link, open, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { PassThrough, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
@@ -50,8 +51,7 @@ class Gathered {
  * ending. @throws BackupError when there is something at `path`, or nothing can be written there.
  */
 export async function fileOutput(path: string): Promise<Output> {
-  if ((await stat(path).catch(() => undefined)) !== undefined)
-    throw new BackupError(`Expected a file that is not there yet, got ${path}`);
+  if (await isThere(path)) throw inTheWay(path);
   const partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
   const file = await open(partial, 'wx', 0o600).catch((error: unknown) => {
     throw new BackupError(`Expected a place that can be written, got ${path} (${fileReason(error)})`);
@@ -72,7 +72,7 @@ export async function fileOutput(path: string): Promise<Output> {
       await done;
       await file.sync();
       await file.close();
-      await rename(partial, path);
+      await named(partial, path);
     },
     discard: async () => {
       source.destroy();
@@ -81,6 +81,32 @@ export async function fileOutput(path: string): Promise<Output> {
       await rm(partial, { force: true });
     },
   };
+}
+
+/** Gives the file its name, for good. @throws BackupError when there is something of that name by now. */
+async function named(partial: string, path: string): Promise<void> {
+  const isLinked = await link(partial, path).then(
+    () => true,
+    () => false,
+  );
+  if (isLinked) await rm(partial);
+  else if (await isThere(path)) throw inTheWay(path);
+  // Not every file system knows a file by two names.
+  else await rename(partial, path);
+  const folder = await open(dirname(path), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
+}
+
+function inTheWay(path: string): BackupError {
+  return new BackupError(`Expected a file that is not there yet, got ${path}`);
 }
 
 /** `stream` stays open. */

@@ -83,7 +83,10 @@ const preparedMax = 250;
 // Connection
 
 const keepAliveDelayMs = 15_000;
-/** The server ends a connection that says nothing for so long, and with it what a gateway that is gone has locked. */
+/**
+ * The server ends a connection that says nothing for so long, and with it what a gateway that is gone has locked. Where statements may
+ * take longer, so may the silence between two of a transaction.
+ */
 const silenceMaxSeconds = 90;
 /** The pool is to end idle connections first; it looks after them once in this time. */
 const idleLifeTimeMaxMs = 30_000;
@@ -145,8 +148,9 @@ function sessionSetup(limits: { readonly statementTimeoutMs: number; readonly pa
   const [seconds, pauseSeconds, lockSeconds] = [statementTimeoutMs, limits.pauseMaxMs, lockWaitMs].map((ms) =>
     Math.ceil(ms / 1000),
   );
+  const silenceSeconds = Math.max(silenceMaxSeconds, Math.ceil(limits.pauseMaxMs / 1000));
   return `SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',
-    time_zone = '+00:00', autocommit = 1, wait_timeout = ${silenceMaxSeconds},
+    time_zone = '+00:00', autocommit = 1, wait_timeout = ${silenceSeconds},
     innodb_lock_wait_timeout = ${lockSeconds}, lock_wait_timeout = ${lockSeconds},
     net_write_timeout = ${pauseSeconds}
     /*!80000 , information_schema_stats_expiry = 0, max_execution_time = ${Math.ceil(statementTimeoutMs)} */
