@@ -1,17 +1,10 @@
-// What a restore refuses, what it leaves out, what becomes of one that was interrupted, and what a gateway sees that runs beside it.
+// What a backup and a restore refuse, where types are taken from and go to, and what a gateway sees that runs beside it.
 
 import test, { type ExecutionContext } from 'ava';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { planRestore } from '../../src/backup/plan.ts';
-import { restoreBackup } from '../../src/backup/restore.ts';
-import { surveyBackup } from '../../src/backup/survey.ts';
 import { EtcdError } from '../../src/etcd/errors.ts';
 import { watchRequest } from '../../src/etcd/requests.ts';
-import { systemClock } from '../../src/lib/clock.ts';
-import { silentLogger } from '../../src/lib/log.ts';
-import { parseTopology } from '../../src/router/topology.ts';
-import { openBulk } from '../../src/store/open.ts';
 import type { Store } from '../../src/store/store.ts';
 import { EtcdClient } from '../conformance/client.ts';
 import { endOf } from '../conformance/requests.ts';
@@ -130,90 +123,6 @@ test.serial('a damaged file changes nothing', async (t) => {
   t.is((await contentAt(target)).header.revision, 1n);
 });
 
-for (const engine of ['sqlite', 'postgres', 'etcd'] as const) {
-  test.serial(
-    `${engine}: a restore that was interrupted is run again, and until then the store is told to be in between`,
-    async (t) => {
-      const source = await filled(t, objects(1_000));
-      const path = await backedUp(t, source);
-      const url = await freshEndpoint(t, engine);
-      if (url === undefined) return t.pass();
-      const stop = new AbortController();
-      const topology = parseTopology('', { env: {}, defaultEndpoint: url });
-      const choice = { leased: false };
-      {
-        await using store = openBulk(topology.default, {
-          logger: silentLogger,
-          keyPrefix: '/registry',
-          signal: stop.signal,
-        });
-        await store.prepare();
-        const survey = await surveyBackup(path, choice);
-        const storeNamed = () => Promise.resolve(store);
-        const plan = await planRestore({
-          topology,
-          keyPrefix: '/registry',
-          survey,
-          storeNamed,
-          replace: false,
-        });
-        const { signal } = stop;
-        const progress = () => stop.abort(new Error('stopped by the test'));
-        const restoring = { path, survey, choice, plan, margin: 10n, clock: systemClock, signal, progress };
-        await t.throwsAsync(restoreBackup(restoring), { message: 'stopped by the test' });
-      }
-      t.is((await contentAt(url, engine)).kvs.length, 256);
-      const backup = await command('backup', join(folderOf(t), 'half'), '--default-endpoint', url);
-      t.is(backup.code, 1);
-      t.regex(backup.said, /Expected a store without a restore under way, got default/u);
-      const other = await backedUp(t, await filled(t, objects(2)));
-      const refused = await command('restore', other, '--default-endpoint', url);
-      t.is(refused.code, 1);
-      t.regex(
-        refused.said,
-        /Expected no other restore under way in store default, got that of backup \S+, which has not ended/u,
-      );
-      await done(t, 'restore', path, '--default-endpoint', url);
-      const [is, was] = [await contentAt(url, engine), await contentAt(source)];
-      const texts = engine === 'etcd' ? pairTexts : wholeTexts;
-      t.deepEqual(texts(is.kvs), texts(was.kvs));
-      t.is(is.count, 1_000);
-      return undefined;
-    },
-  );
-}
-
-test.serial(
-  'leases: what is attached is left out, and with --with-leases kept for what was left',
-  async (t) => {
-    const source = await filled(t, async (store) => {
-      await store.leaseGrant({ id: 77n, ttl: 3_600 }, soon());
-      await put(store, '/registry/events/default/e', 'event', 77n);
-      await put(store, '/registry/configmaps/default/c', 'x');
-    });
-    const file = await backedUp(t, source);
-    const without = await freshSqlite(t);
-    const said = await done(t, 'restore', file, '--default-endpoint', without);
-    t.regex(said, /left out: 1 object attached to leases, such as Events \(--with-leases\)/u);
-    t.deepEqual(
-      (await contentAt(without)).kvs.map(({ key }) => String(key)),
-      ['/registry/configmaps/default/c'],
-    );
-    for (const engine of ['sqlite', 'etcd'] as const) {
-      const url = await freshEndpoint(t, engine);
-      if (url === undefined) continue;
-      await done(t, 'restore', file, '--default-endpoint', url, '--with-leases');
-      await using store = await openAt(engine, url);
-      const lease = await store.leaseTimeToLive({ id: 77n, keys: true }, soon());
-      t.deepEqual(lease.keys.map(String), ['/registry/events/default/e']);
-      t.true(lease.ttl > 3_000 && lease.ttl <= 3_600, `${lease.ttl} s`);
-      await store.leaseRevoke(77n, soon());
-      t.is((await contentOf(store)).count, engine === 'etcd' ? 1 : (await contentOf(store)).kvs.length);
-      t.is((await contentOf(store)).kvs.length, 1);
-    }
-  },
-);
-
 test.serial('types go where the topology of the target wants them, with a record of it', async (t) => {
   const source = await filled(t, async (store) => {
     // Its group comes before that of the definitions.
@@ -262,6 +171,59 @@ test.serial('types go where the topology of the target wants them, with a record
   );
 });
 
+test.serial('types of several stores are taken from where they live, and from nowhere else', async (t) => {
+  const record = Buffer.from('{"store":"other","because":"rule"}');
+  const first = await filled(t, async (store) => {
+    await put(store, '/switchyard/placements/a.example.com/things', record);
+    await put(store, '/registry/a.example.com/things/default/one', 'remains');
+    await put(store, '/registry/configmaps/default/one', 'lives');
+  });
+  const second = await filled(t, async (store) => {
+    await put(store, '/registry/a.example.com/things/default/one', 'lives');
+    await put(store, '/registry/configmaps/default/one', 'remains');
+  });
+  const topology = topologyFile(
+    t,
+    `default: '${first}'\nbackends:\n  - { name: other, endpoint: '${second}', customresource: { group: a.example.com } }\n`,
+  );
+  const folder = folderOf(t);
+  const types = ['--type', 'things.a.example.com', '--type', 'configmaps', '--type', 'configmaps'];
+  await done(t, 'backup', join(folder, 'types'), '--topology', topology, ...types);
+  const text = readFileSync(join(folder, 'types'), 'utf8');
+  t.is(text.match(/"value":"lives"/gu)?.length, 2);
+  t.notRegex(text, /remains/u);
+  // Whoever asks for whole stores gets what is in them, and cannot restore it unseen.
+  await done(t, 'backup', join(folder, 'all'), '--topology', topology);
+  const target = ['--default-endpoint', await freshSqlite(t)];
+  const { code, said } = await command('restore', join(folder, 'all'), ...target);
+  t.is(code, 1);
+  t.regex(
+    said,
+    /Expected the objects of configmaps in one store of the backup, got some in default and other/u,
+  );
+  await done(t, 'restore', join(folder, 'all'), ...target, '--store', 'default');
+});
+
+test.serial('a type whose store is not known is in no backup, so there is none', async (t) => {
+  const url = await filled(t, async (store) => {
+    await objects(1)(store);
+    await put(store, '/switchyard/placements/a.example.com/things', '{"store":"gone","because":"rule"}');
+    await put(store, '/switchyard/placements/b.example.com/others', 'not a record');
+  });
+  const folder = folderOf(t);
+  const { code, said } = await command('backup', join(folder, 'all'), '--default-endpoint', url);
+  t.is(code, 1);
+  t.regex(
+    said,
+    /Expected a backend named gone in the topology, where a\.example\.com\/things lives, got none/u,
+  );
+  t.regex(
+    said,
+    /Expected a backend named by the placement record in the topology, where b\.example\.com\/others/u,
+  );
+  t.deepEqual(readdirSync(folder), []);
+});
+
 test.serial('a kind that cannot be told is refused', async (t) => {
   const file = await backedUp(t, await filled(t, objects(1)));
   const [first, second] = [await freshSqlite(t), await freshSqlite(t)];
@@ -292,6 +254,39 @@ test.serial('an etcd too far below the backup is refused', async (t) => {
     /Expected store default at revision 4001001 or above, .* lifted to 5001001, got 1: lift the etcd with etcdutl/u,
   );
   t.notRegex(said, /has not ended/u);
+  return undefined;
+});
+
+test.serial('objects that an etcd would not take are refused before anything is written', async (t) => {
+  const url = await freshEndpoint(t, 'etcd');
+  if (url === undefined) return t.pass();
+  const large = Buffer.alloc(3 * 1024 * 1024, 'x');
+  const file = await backedUp(t, await filled(t, (store) => put(store, keyOf(1), large)));
+  const { code, said } = await command('restore', file, '--default-endpoint', url);
+  t.is(code, 1);
+  t.regex(
+    said,
+    /Expected objects that store default takes, got one of 31457\d\d bytes in data\.example\.com\/largedata/u,
+  );
+  t.is((await contentAt(url, 'etcd')).header.revision, 1n);
+  return undefined;
+});
+
+test.serial('an etcd is lifted as far as wanted, and where that is not far a line says so', async (t) => {
+  const url = await freshEndpoint(t, 'etcd');
+  if (url === undefined) return t.pass();
+  const file = await backedUp(t, await filled(t, objects(20)));
+  const restore = ['restore', file, '--default-endpoint', url] as const;
+  const short =
+    /default: its revision will be at least (\d+) above that of the backup, which is \d minutes old/u;
+  t.is(short.exec(await done(t, ...restore, '--dry-run'))?.[1], '999980');
+  t.notRegex(await done(t, ...restore, '--revision-margin', '3000'), short);
+  const { header } = await contentAt(url, 'etcd');
+  t.true(header.revision > 3_020n && header.revision < 4_000n, `${header.revision}`);
+  // It has passed the backup, so it is taken for the one that clients know.
+  const said = await done(t, ...restore, '--replace');
+  t.is(BigInt(short.exec(said)![1]!), header.revision - 21n);
+  t.true((await contentAt(url, 'etcd')).header.revision < 4_000n);
   return undefined;
 });
 
@@ -332,6 +327,7 @@ test.serial('usage is refused with code 2', async (t) => {
   t.is((await command('backup', file, '--type', 'a', '--store', 'default')).code, 2);
   t.is((await command('backup', file, '--store', 'nowhere')).code, 2);
   t.is((await command('restore', '-')).code, 2);
+  t.is((await command('restore', '--give-up', file)).code, 2);
   t.is((await command('restore', file, '--revision-margin', 'many')).code, 2);
   t.is((await command('backup', file, '--unknown')).code, 2);
 });

@@ -107,10 +107,11 @@ async function heldUp(url: string, meanwhile: () => Promise<void>): Promise<stri
   const output = streamOutput(stream);
   const writing = writeBackup({
     scope: {},
-    stores: [store],
+    stores: [{ store }],
     storeNamed: (name) => name,
     defaultName: 'default',
     keyPrefix: '/registry',
+    leaseOf: () => Promise.resolve(undefined),
     output,
     progress: () => undefined,
   });

@@ -9,20 +9,28 @@ import { matchRule, needsNames, typeOf, type KindNames, type Rule } from '../rou
 import type { Topology } from '../router/topology.ts';
 import type { BulkStore } from '../store/bulk.ts';
 import { BackupError } from './format.ts';
-import { markerKey, markerOf } from './marker.ts';
-import type { Survey, TypeFound } from './survey.ts';
+import { selectionOf, type Selection } from './marker.ts';
+import type { Choice, Survey, TypeFound } from './survey.ts';
+import { findMarks, isResumed, problemOf, type Intent, type Mark } from './under-way.ts';
 
-/** A store that is lifted by writing to it is lifted by not much more than must be. */
-export const liftedByWriting = 1_000n;
+/** Every store takes pairs of so many bytes as it is delivered. */
+const takenAnyway = 1024 * 1024;
+/** A store that is lifted by writing to it is lifted by so much at least. */
+const liftedByWriting = 1_000n;
 
 export interface PlanOptions {
   readonly topology: Topology;
   readonly keyPrefix: string;
   readonly survey: Survey;
+  readonly choice: Choice;
   /** Opens and prepares a store of the topology by its name; the same one each time. */
   readonly storeNamed: (name: string) => Promise<BulkStore>;
   /** Types that have objects are emptied first. */
   readonly replace: boolean;
+  /** A restore that was interrupted is taken over. */
+  readonly resume: boolean;
+  /** How far above the backup stores are to be lifted. */
+  readonly margin: bigint;
 }
 
 export interface PlannedType extends TypeFound {
@@ -36,8 +44,10 @@ export interface PlannedStore {
   readonly store: BulkStore;
   /** Highest revision that its new types had before. */
   readonly revision: Revision;
-  /** A restore of the same backup was begun here and has not ended. */
-  readonly isResumed: boolean;
+  /** What it is lifted to, where it is not there already. */
+  readonly atLeast: Revision;
+  /** How far above the backup it then is at least, where that is less than wanted. */
+  readonly shortMargin: bigint | undefined;
 }
 
 export interface Plan {
@@ -45,6 +55,9 @@ export interface Plan {
   readonly types: ReadonlyMap<string, PlannedType>;
   readonly stores: readonly PlannedStore[];
   readonly defaultStore: BulkStore;
+  readonly selection: Selection;
+  /** What is left of restores that have not ended, in these stores and in the default store. */
+  readonly marks: readonly Mark[];
 }
 
 /** @throws BackupError with a line for each thing that stands against it. */
@@ -70,7 +83,7 @@ class Planner {
   }
 
   async plan(): Promise<Plan> {
-    const { survey, keyPrefix, storeNamed } = this.#options;
+    const { survey, keyPrefix, storeNamed, choice, resume, replace } = this.#options;
     if (survey.header.keyPrefix !== keyPrefix) {
       throw new BackupError(
         `Expected a backup of keys under ${keyPrefix}, got one of ${survey.header.keyPrefix}: give --key-prefix`,
@@ -82,15 +95,31 @@ class Planner {
       if (placing === undefined) continue;
       const target = await storeNamed(placing.store);
       types.set(found.root, { ...found, target, record: placing.record });
+      // Those of one of them are remains, which nobody can tell from the others here.
+      if (found.stores.size > 1 && found.root !== '')
+        this.#problems.push(
+          `Expected the objects of ${found.root} in one store of the backup, got some in ${[...found.stores].join(' and ')}: choose with --store`,
+        );
       if (target.keyBytesMax !== undefined && found.longestKey > target.keyBytesMax)
         this.#problems.push(
           `Expected keys of at most ${target.keyBytesMax} bytes for store ${target.name}, got ${found.longestKey} in ${show(found)}`,
         );
+      if (found.largest > takenAnyway && !(await target.takes(found.largest)))
+        this.#problems.push(
+          `Expected objects that store ${target.name} takes, got one of ${found.largest} bytes in ${show(found)}: raise the --max-request-bytes of the etcd`,
+        );
     }
-    const stores = await this.#stores([...types.values()]);
-    for (const type of types.values()) await this.#checkEmpty(type, stores);
+    const marks = await findMarks([
+      ...new Set([this.#defaultStore, ...[...types.values()].map(({ target }) => target)]),
+    ]);
+    const selection = selectionOf(choice);
+    const intent = { backup: survey.header.id, selection, types: new Set(types.keys()), resume, replace };
+    this.#problems.push(...marks.flatMap((mark) => problemOf(mark, intent) ?? []));
+    const resumed = marks.filter((mark) => isResumed(mark, intent));
+    const stores = await this.#stores([...types.values()], resumed);
+    for (const type of types.values()) await this.#checkEmpty(type, { ...intent, resumed });
     if (this.#problems.length > 0) throw new BackupError(this.#problems.join('\n'));
-    return { types, stores, defaultStore: this.#defaultStore };
+    return { types, stores, defaultStore: this.#defaultStore, selection, marks };
   }
 
   /** Undefined after a problem was noted. */
@@ -157,21 +186,13 @@ class Planner {
     return false;
   }
 
-  async #stores(types: readonly PlannedType[]): Promise<readonly PlannedStore[]> {
-    const { replace, survey } = this.#options;
+  async #stores(types: readonly PlannedType[], resumed: readonly Mark[]): Promise<readonly PlannedStore[]> {
     const planned: PlannedStore[] = [];
     for (const store of new Set(types.map(({ target }) => target))) {
       const revisions = types.filter(({ target }) => target === store).map(({ revision }) => revision);
-      const marker = await store.find(markerKey);
-      const backup = marker && markerOf(marker);
-      if (backup !== undefined && backup !== survey.header.id && !replace)
-        this.#problems.push(
-          `Expected no other restore under way in store ${store.name}, got that of backup ${backup}, which has not ended: ` +
-            'run that one again, or this one with --replace',
-        );
       const revision = revisions.reduce((a, b) => (a > b ? a : b));
-      await this.#checkLift(store, revision + liftedByWriting);
-      planned.push({ store, revision, isResumed: backup === survey.header.id });
+      const before = resumed.map(({ marker }) => marker?.lifts.get(store.name) ?? 0n);
+      planned.push({ store, revision, ...(await this.#lift(store, { revision, before })) });
     }
     // The definitions of kinds are in the default store.
     return planned.toSorted(
@@ -179,24 +200,43 @@ class Planner {
     );
   }
 
-  async #checkLift(store: BulkStore, least: Revision): Promise<void> {
-    if (store.liftMax === undefined) return;
-    const revision = await store.revision();
-    if (least - revision <= store.liftMax) return;
-    this.#problems.push(
-      `Expected store ${store.name} at revision ${least - store.liftMax} or above, so that it can be lifted to ${least}, ` +
-        `got ${revision}: lift the etcd with etcdutl snapshot restore --bump-revision first (see deploy/backup.md)`,
-    );
+  /**
+   * A store that can be lifted by writing alone is not lifted where it has passed the backup: it is the one of before, or was lifted for
+   * the restore. `before`: what restores that are resumed were to lift it to.
+   */
+  async #lift(
+    store: BulkStore,
+    { revision, before }: { readonly revision: Revision; readonly before: readonly Revision[] },
+  ): Promise<Pick<PlannedStore, 'atLeast' | 'shortMargin'>> {
+    const { margin } = this.#options;
+    if (store.liftMax === undefined) return { atLeast: revision + margin, shortMargin: undefined };
+    const now = await store.revision();
+    const reach = now + store.liftMax;
+    const least = revision + liftedByWriting;
+    if (least > reach)
+      this.#problems.push(
+        `Expected store ${store.name} at revision ${least - store.liftMax} or above, so that it can be lifted to ${least}, ` +
+          `got ${now}: lift the etcd with etcdutl snapshot restore --bump-revision first (see deploy/backup.md)`,
+      );
+    const wanted = now > revision ? least : min(revision + margin, reach);
+    const atLeast = [least, wanted, ...before].reduce(max);
+    const above = max(now, atLeast) - revision;
+    return { atLeast, shortMargin: above < margin ? above : undefined };
   }
 
-  async #checkEmpty(type: PlannedType, stores: readonly PlannedStore[]): Promise<void> {
-    const { root, target } = type;
-    const isResumed = stores.some(({ store, isResumed: is }) => store === target && is);
-    if (this.#options.replace || isResumed || root === '' || !(await this.#holds(target, root))) return;
+  async #checkEmpty(
+    { root, target }: PlannedType,
+    { replace, resumed }: Pick<Intent, 'replace'> & { readonly resumed: readonly Mark[] },
+  ): Promise<void> {
+    // What a restore was at it had emptied, or was allowed to.
+    const isBegun = resumed.some(({ marker }) => marker?.types.includes(root));
+    if (replace || isBegun || root === '' || !(await this.#holds(target, root))) return;
     this.#problems.push(
       `Expected no objects of ${root} in store ${target.name}, got some: with --replace they are removed first`,
     );
   }
 }
 
+const max = (a: bigint, b: bigint) => (a > b ? a : b);
+const min = (a: bigint, b: bigint) => (a < b ? a : b);
 const show = ({ root }: TypeFound) => (root === '' ? 'keys of no type' : root);

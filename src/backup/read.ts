@@ -16,12 +16,16 @@ const readBytes = 1024 * 1024;
 const newline = 0x0a;
 const gzipMagic = Buffer.from([0x1f, 0x8b]);
 
-/** Gives every line of the file at `path`. @throws BackupError that names the line; only after the last one is it certain that nothing is wrong. */
-export async function* readBackup(path: string): AsyncGenerator<Line> {
+/**
+ * Gives every line of the file at `path`, until `signal` ends it. @throws BackupError that names the line; only after the last one is it
+ * certain that nothing is wrong.
+ */
+export async function* readBackup(path: string, signal?: AbortSignal): AsyncGenerator<Line> {
   const order = new Order();
   let number = 0;
   try {
     for await (const bytes of linesOf(await streamOf(path))) {
+      signal?.throwIfAborted();
       number++;
       const line = decodeLine(bytes.toString('utf8'));
       if (number === 1 && line.type !== 'header')

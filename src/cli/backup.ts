@@ -2,8 +2,9 @@
 
 import { BackupError, type Scope } from '../backup/format.ts';
 import { fileOutput, streamOutput } from '../backup/output.ts';
-import { writeBackup, type StoreDone } from '../backup/write.ts';
+import { writeBackup, type BackupOptions, type StoreChosen, type StoreDone } from '../backup/write.ts';
 import { UsageError } from '../config.ts';
+import { errorText } from '../lib/log.ts';
 import { createClassifier } from '../router/classify.ts';
 import { definitionKey } from '../router/kinds.ts';
 import { parseRecord, recordKey } from '../router/records.ts';
@@ -46,7 +47,7 @@ export async function runBackup(args: readonly string[], io: Io): Promise<ExitCo
       types.length > 0
         ? await ofTypes(types, { topology, keyPrefix, session })
         : ofStores(topology, session, names);
-    return await write({ path, topology, keyPrefix, session, ...selection });
+    return await write({ path, topology, keyPrefix, session, io, ...selection });
   });
   for (const { store, revision, pairs, bytes } of done)
     io.err(`${store}: ${showCount(pairs)}, ${showBytes(bytes)}, at revision ${revision}`);
@@ -63,15 +64,14 @@ function storeName(topology: Topology, given: string): string {
 
 interface Selection {
   readonly scope: Scope;
-  readonly stores: readonly BulkStore[];
-  readonly roots?: readonly string[];
+  readonly stores: readonly StoreChosen[];
 }
 
 function ofStores(topology: Topology, session: BulkSession, names: readonly string[]): Selection {
   const all = [topology.default, ...topology.backends].map(({ name }) => name);
   const chosen = names.length === 0 ? all : all.filter((name) => names.includes(name));
   const scope = names.length === 0 ? {} : { stores: chosen };
-  return { scope, stores: chosen.map((name) => session.open(name, 'something')) };
+  return { scope, stores: chosen.map((name) => ({ store: session.open(name, 'something') })) };
 }
 
 interface Where {
@@ -82,17 +82,22 @@ interface Where {
 
 /** The stores that the types live in. @throws BackupError for a type that nothing is known of. */
 async function ofTypes(types: readonly string[], where: Where): Promise<Selection> {
-  const roots = types.map((type) => readTypeName(type).root);
-  const stores = new Set<BulkStore>();
-  for (const [index, root] of roots.entries()) {
+  const chosen = new Map<BulkStore, Set<string>>();
+  for (const type of types) {
+    const { root } = readTypeName(type);
     const store = await storeOf(root, where);
     if (store === undefined)
       throw new BackupError(
-        `Expected a type with objects, a placement record or a CustomResourceDefinition, got ${types[index]}`,
+        `Expected a type with objects, a placement record or a CustomResourceDefinition, got ${type}`,
       );
-    stores.add(store);
+    chosen.set(store, (chosen.get(store) ?? new Set()).add(root));
   }
-  return { scope: { types: roots }, roots, stores: [...stores] };
+  const stores = [...chosen].map(([store, roots]) => ({ store, roots: [...roots] }));
+  const { name: first } = where.topology.default;
+  return {
+    scope: { types: stores.flatMap(({ roots }) => roots) },
+    stores: stores.toSorted((a, b) => Number(b.store.name === first) - Number(a.store.name === first)),
+  };
 }
 
 async function storeOf(
@@ -117,11 +122,35 @@ async function storeOf(
   return definition === undefined ? undefined : defaultStore;
 }
 
-interface Writing extends Selection, Where {
-  readonly path: string;
+/** Where the default store is asked at all, for a backup of others: what they know themselves will do where it is away. */
+function leasesOf({
+  topology,
+  session,
+  io,
+}: Pick<Writing, 'topology' | 'session' | 'io'>): BackupOptions['leaseOf'] {
+  let isAway = false;
+  return async (id) => {
+    if (isAway) return undefined;
+    try {
+      return await session.open(topology.default.name, 'something').lease(id);
+    } catch (error) {
+      session.signal.throwIfAborted();
+      isAway = true;
+      const reason = error instanceof Error ? errorText(error) : String(error);
+      io.err(
+        `The default store does not tell how long leases last, and other stores know five minutes of it at most (${reason})`,
+      );
+      return undefined;
+    }
+  };
 }
 
-async function write({ path, topology, session, ...selection }: Writing): Promise<readonly StoreDone[]> {
+interface Writing extends Selection, Where {
+  readonly path: string;
+  readonly io: Io;
+}
+
+async function write({ path, topology, session, io, ...selection }: Writing): Promise<readonly StoreDone[]> {
   const output = path === '-' ? streamOutput(process.stdout) : await fileOutput(path);
   try {
     const done = await writeBackup({
@@ -129,6 +158,7 @@ async function write({ path, topology, session, ...selection }: Writing): Promis
       output,
       storeNamed: (recorded) => topology.storeNames.get(recorded),
       defaultName: topology.default.name,
+      leaseOf: leasesOf({ topology, session, io }),
       progress: (store, { pairs, bytes }) =>
         session.says(`${store}: ${showCount(pairs)}, ${showBytes(bytes)}`),
     });

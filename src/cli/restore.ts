@@ -6,26 +6,30 @@ import { restoreBackup } from '../backup/restore.ts';
 import { surveyBackup, type Choice, type Survey } from '../backup/survey.ts';
 import { UsageError } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
-import type { BulkStore } from '../store/bulk.ts';
+import { NoteError, type BulkStore } from '../store/bulk.ts';
 import type { Topology } from '../router/topology.ts';
 import { bulkSession, showBytes, showCount, type BulkSession } from './bulk-session.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
 import { readArguments, topologyOf, type Arguments } from './topology-flags.ts';
 import { readTypeName } from './type-name.ts';
+import { giveUpRestore } from './give-up.ts';
 
 const defaultMargin = 1_000_000_000n;
 
-const help = `Usage: switchyard restore FILE [--type PLURAL.GROUP]… [--store NAME]… [--replace] [--with-leases] [--revision-margin N] [--dry-run]
+const help = `Usage: switchyard restore FILE [--type PLURAL.GROUP]… [--store NAME]… [--replace] [--with-leases] [--revision-margin N] [--resume] [--dry-run]
                           [--topology FILE] [--default-endpoint URL] [--key-prefix PREFIX]
+       switchyard restore --give-up [--topology FILE] [--default-endpoint URL] [--key-prefix PREFIX]
 
 Brings the objects of a backup to where the topology wants their types. Stop all gateways and kube-apiservers first.
   --type, --store       only these types; only what was in these stores, by their names in the backup
   --replace             remove the objects that the types have now; without it such a restore is refused
   --with-leases         also objects attached to a lease (Events), with a lease of the time that was left
-  --revision-margin N   lift databases this far above the backup (default ${defaultMargin})
+  --revision-margin N   lift stores this far above the backup (default ${defaultMargin}); a new etcd goes up by 1000000 at most
+  --resume              do a restore that was interrupted again, with the same file and flags, once nobody is at it any more
+  --give-up             forget a restore that was interrupted; what it has written stays
   --dry-run             check the file and say what would be done; creates databases and tables that are missing
-A restore that was interrupted is run again with the same file. Resource versions never go back, and how: deploy/backup.md.
-Exit code 0: all of it is there; 1: refused or failed, and the last line says whether anything was written; 2: wrong usage or topology.`;
+Resource versions do not go back as long as stores are lifted far enough; a line says where that is not certain: deploy/backup.md.
+Exit code 0: all of it is there; 1: refused, or failed, and a line says so where parts of it may be there; 2: wrong usage or topology.`;
 
 /** Answers 0 when everything is restored. @throws UsageError, TopologyError, Error */
 export async function runRestore(args: readonly string[], io: Io): Promise<ExitCode> {
@@ -33,6 +37,8 @@ export async function runRestore(args: readonly string[], io: Io): Promise<ExitC
     'type',
     'store',
     'replace',
+    'resume',
+    'give-up',
     'with-leases',
     'revision-margin',
     'dry-run',
@@ -46,6 +52,15 @@ export async function runRestore(args: readonly string[], io: Io): Promise<ExitC
     io.out(help);
     return exitCode.done;
   }
+  if (isOn('give-up')) {
+    if (positionals.length > 0)
+      throw new UsageError([`Expected no file beside --give-up, got ${positionals.join(' ')}`]);
+    return await giveUpRestore({
+      topology: topologyOf(values, io, 'checked'),
+      keyPrefix: values.keyPrefix,
+      io,
+    });
+  }
   const [path, ...more] = positionals;
   if (path === undefined || path === '-' || more.length > 0)
     throw new UsageError([`Expected one file, got ${positionals.join(' ') || 'none'}: it is read twice`]);
@@ -56,7 +71,9 @@ export async function runRestore(args: readonly string[], io: Io): Promise<ExitC
     topology: topologyOf(values, io, 'checked'),
     keyPrefix: values.keyPrefix,
     replace: isOn('replace'),
+    resume: isOn('resume'),
     isDry: isOn('dry-run'),
+    command: (topology) => commandLine(path, given, topology),
   };
   return await bulkSession({ ...restoring, io }, (session) => restore(restoring, session, io));
 }
@@ -68,7 +85,36 @@ interface Restoring {
   readonly topology: Topology;
   readonly keyPrefix: string;
   readonly replace: boolean;
+  readonly resume: boolean;
   readonly isDry: boolean;
+  /** This command, to be run again. */
+  readonly command: (topology: Topology) => string;
+}
+
+/** Without a password that is in an endpoint. */
+function commandLine(path: string, { values, isOn, listOf }: Arguments, topology: Topology): string {
+  const { topology: file, defaultEndpoint, keyPrefix } = values;
+  const listed = (['type', 'store', 'revision-margin'] as const).flatMap((flag) =>
+    listOf(flag).flatMap((value) => [`--${flag}`, value]),
+  );
+  const words = [
+    'switchyard',
+    'restore',
+    path,
+    ...listed,
+    ...(['replace', 'with-leases'] as const).filter(isOn).map((flag) => `--${flag}`),
+    '--resume',
+    ...(file === undefined ? [] : ['--topology', file]),
+    ...(defaultEndpoint === undefined ? [] : ['--default-endpoint', topology.default.displayUrl]),
+    '--key-prefix',
+    keyPrefix,
+  ];
+  return words.map(quoted).join(' ');
+}
+
+/** As a shell takes it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/u.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 function choiceOf({ isOn, listOf }: Arguments): Choice {
@@ -91,9 +137,9 @@ function marginOf({ listOf }: Arguments): bigint {
 }
 
 async function restore(restoring: Restoring, session: BulkSession, io: Io): Promise<ExitCode> {
-  const { path, choice, margin, isDry } = restoring;
+  const { path, choice, isDry, topology } = restoring;
   session.says(`${path}: being checked`);
-  const survey = await surveyBackup(path, choice);
+  const survey = await surveyBackup(path, choice, session.signal);
   checkFound(survey, choice);
   const plan = await plannedFor(restoring, survey, session);
   describe(plan, survey, io);
@@ -104,27 +150,44 @@ async function restore(restoring: Restoring, session: BulkSession, io: Io): Prom
   const total = survey.types.reduce((sum, { pairs }) => sum + pairs, 0);
   const { signal } = session;
   const progress = (pairs: number) => session.says(`${pairs} of ${showCount(total)} restored`);
+  let isBegun = false;
+  const begun = () => {
+    isBegun = true;
+    session.says('stores being lifted and emptied');
+  };
   try {
     const restored = await restoreBackup({
       path,
       survey,
       choice,
       plan,
-      margin,
       clock: systemClock,
       signal,
+      begun,
       progress,
     });
-    for (const { store, pairs, revision } of restored)
+    for (const { store, pairs, over, revision } of restored) {
       io.err(`${store}: ${showCount(pairs)} restored, now at revision ${revision}`);
+      if (over > 0)
+        io.err(
+          `${store}: left out: ${showCount(over)} attached to leases that were over when the backup was made`,
+        );
+    }
     return exitCode.done;
   } catch (error) {
-    const names = plan.stores.map(({ store }) => store.name).join(', ');
-    io.err(
-      `The restore into ${names} has not ended: parts of it may be there. Run it again with the same file.`,
-    );
+    if (!isBegun) io.err('Nothing was restored');
+    else if (error instanceof NoteError)
+      io.err('Another restore has taken over; this one has ended in the middle');
+    else
+      io.err(
+        `The restore into ${namesOf(plan)} has not ended: parts of it may be there. Run it again: ${restoring.command(topology)}`,
+      );
     throw error;
   }
+}
+
+function namesOf({ stores }: Plan): string {
+  return stores.map(({ store }) => store.name).join(', ');
 }
 
 function checkFound({ header, types }: Survey, { roots }: Choice): void {
@@ -136,7 +199,7 @@ function checkFound({ header, types }: Survey, { roots }: Choice): void {
 }
 
 async function plannedFor(restoring: Restoring, survey: Survey, session: BulkSession): Promise<Plan> {
-  const { topology, keyPrefix, replace } = restoring;
+  const { topology, keyPrefix, choice, margin, replace, resume } = restoring;
   const prepared = new Set<BulkStore>();
   const storeNamed = async (name: string) => {
     const store = session.open(name);
@@ -144,10 +207,10 @@ async function plannedFor(restoring: Restoring, survey: Survey, session: BulkSes
     prepared.add(store);
     return store;
   };
-  return await planRestore({ topology, keyPrefix, survey, storeNamed, replace });
+  return await planRestore({ topology, keyPrefix, survey, choice, storeNamed, replace, resume, margin });
 }
 
-function describe({ types }: Plan, { header, leasedLeftOut }: Survey, io: Io): void {
+function describe({ types, stores }: Plan, { header, leasedLeftOut }: Survey, io: Io): void {
   io.err(`Backup ${header.id} of ${header.createdAt}, by switchyard ${header.version}`);
   for (const { root, pairs, bytes, target } of types.values())
     io.err(
@@ -155,4 +218,23 @@ function describe({ types }: Plan, { header, leasedLeftOut }: Survey, io: Io): v
     );
   if (leasedLeftOut > 0)
     io.err(`  left out: ${showCount(leasedLeftOut)} attached to leases, such as Events (--with-leases)`);
+  for (const { store, shortMargin } of stores) {
+    if (shortMargin === undefined) continue;
+    io.err(
+      `  ${store.name}: its revision will be at least ${shortMargin} above that of the backup, which is ${ageOf(header.createdAt)} old. ` +
+        'If more was written since, clients have seen higher ones and will wait: lift the etcd first (deploy/backup.md)',
+    );
+  }
+}
+
+/** `3 days`; `5 hours`; `2 minutes`. */
+function ageOf(createdAt: string): string {
+  const minutes = Math.max(0, (Date.now() - Date.parse(createdAt)) / 60_000);
+  const [count, unit] =
+    minutes < 120
+      ? [minutes, 'minutes']
+      : minutes < 2_880
+        ? [minutes / 60, 'hours']
+        : [minutes / 1_440, 'days'];
+  return `${Math.floor(count)} ${unit}`;
 }

@@ -17,10 +17,17 @@ export interface TopologyFlags {
 type TextFlag = 'topology' | 'default-endpoint' | 'key-prefix';
 /** Of one command alone, without a twin: those that take a value may be given several times. */
 type ListFlag = 'type' | 'store' | 'revision-margin';
-type SwitchFlag = 'offline' | 'replace' | 'with-leases' | 'dry-run';
+type SwitchFlag = 'offline' | 'replace' | 'resume' | 'give-up' | 'with-leases' | 'dry-run';
 type Flag = TextFlag | ListFlag | SwitchFlag;
 
-const switches: ReadonlySet<string> = new Set<SwitchFlag>(['offline', 'replace', 'with-leases', 'dry-run']);
+const switches: ReadonlySet<string> = new Set<SwitchFlag>([
+  'offline',
+  'replace',
+  'resume',
+  'give-up',
+  'with-leases',
+  'dry-run',
+]);
 
 export interface Arguments {
   readonly values: TopologyFlags;

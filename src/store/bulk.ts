@@ -13,6 +13,21 @@ export interface LeaseTime {
   readonly ttlSeconds: number;
 }
 
+/** What a key says while somebody works on the store. */
+export interface Note {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}
+
+/** The note says something else, or is gone: somebody else works on the store. */
+export class NoteError extends Error {
+  override readonly name = 'NoteError';
+
+  constructor(store: string) {
+    super(`Expected to be alone at store ${store}, got the note of another restore, or none any more`);
+  }
+}
+
 /** A store as it is at one revision, while others write to it. */
 export interface Snapshot {
   readonly revision: Revision;
@@ -21,7 +36,7 @@ export interface Snapshot {
    * @throws Error that says so when a compaction has passed the revision, which only an etcd's can.
    */
   pairs(range: KeyRange): AsyncIterable<readonly KeyValue[]>;
-  /** Undefined: there is no such lease. Of an etcd it is read later than the pairs. */
+  /** Undefined: there is no such lease. Of an etcd it is read later than the pairs, from a database as it was with them. */
   lease(id: LeaseId): Promise<LeaseTime | undefined>;
 }
 
@@ -43,24 +58,34 @@ export interface BulkStore extends AsyncDisposable {
   prepare(): Promise<void>;
   revision(): Promise<Revision>;
   find(key: Buffer): Promise<KeyValue | undefined>;
+  /** Whether a pair of so many bytes can be written, as far as that can be told without doing it. */
+  takes(pairBytes: number): Promise<boolean>;
   /** Whether a key of `range` is there. */
   holds(range: KeyRange): Promise<boolean>;
-  /** Writes a key that is not there, as a client would; false: it is there. */
-  create(key: Buffer, value: Buffer): Promise<boolean>;
+  /** As a client is told now; undefined: there is no such lease. */
+  lease(id: LeaseId): Promise<LeaseTime | undefined>;
+  /**
+   * Gives a key that has the value `before` (undefined: is not there) the value `after` (undefined: deletes it), as a client would.
+   * False: it is not so, and nothing is done.
+   */
+  swap(key: Buffer, before: Buffer | undefined, after: Buffer | undefined): Promise<boolean>;
   /**
    * Lifts the revision to `atLeast`, or where it is there already a little in a database, and compacts there: whoever goes on from a
    * revision before is told `compacted`. Gives the revision.
    */
   lift(atLeast: Revision): Promise<Revision>;
-  /** Removes the keys of `range`, without an event where the store is a database. */
-  clear(range: KeyRange): Promise<void>;
+  /** Removes the keys of `range`, without an event where the store is a database. @throws NoteError, unless `note` holds. */
+  clear(range: KeyRange, note: Note): Promise<void>;
   /** Grants a lease, unless there is one of this id. */
   grant(id: LeaseId, ttlSeconds: number): Promise<void>;
+  /** The same in a store beside the one that clients renew leases in. */
+  adopt(id: LeaseId, ttlSeconds: number): Promise<void>;
   /**
    * Writes pairs of distinct keys over what is there; again, it does the same. Their leases must be there. Where revisions are kept they must not be
    * above the store's, and `lift` must follow before anybody is served.
+   * @throws NoteError, unless `note` holds; EtcdError leaseNotFound, where an etcd has let a lease expire meanwhile.
    */
-  put(pairs: readonly KeyValue[]): Promise<void>;
+  put(pairs: readonly KeyValue[], note: Note): Promise<void>;
 }
 
 /** `error` with the name of its store in front, where it is one that a store answers with. */

@@ -4,9 +4,11 @@
 import { EtcdError } from '../../etcd/errors.ts';
 import { successor, type KeyRange } from '../../etcd/range.ts';
 import { headerProbe, putRequest, rangeRequest } from '../../etcd/requests.ts';
-import type { KeyValue, LeaseId, RangeRequest, RequestOp, Revision } from '../../etcd/types.ts';
+import type { Compare, KeyValue, LeaseId, RangeRequest, RequestOp, Revision } from '../../etcd/types.ts';
+import { grpcCode } from '../../grpc/codes.ts';
+import { StatusError } from '../../grpc/status.ts';
 import { linkedAbort } from '../../lib/abort.ts';
-import { namedError, type BulkStore, type Snapshot } from '../bulk.ts';
+import { namedError, NoteError, type BulkStore, type LeaseTime, type Note, type Snapshot } from '../bulk.ts';
 import type { EtcdStore } from './etcd-store.ts';
 
 /** Bytes of a page, about, and pairs of one: large values may follow small ones, and then so many of them are held at once. */
@@ -57,12 +59,7 @@ class EtcdBulk implements BulkStore {
     return await body({
       revision,
       pairs: (range) => this.#pairs(range, revision),
-      lease: async (id) => {
-        const { ttl, grantedTtl } = await this.#call((signal) =>
-          this.#store.leaseTimeToLive({ id, keys: false }, signal),
-        );
-        return ttl < 0 ? undefined : { id, ttlSeconds: ttl, grantedTtlSeconds: grantedTtl };
-      },
+      lease: (id) => this.lease(id),
     });
   }
 
@@ -82,13 +79,32 @@ class EtcdBulk implements BulkStore {
     return (await this.#range(readOf(range, { limit: 1, keysOnly: true }))).kvs.length > 0;
   }
 
-  async create(key: Buffer, value: Buffer): Promise<boolean> {
-    const request = {
-      compare: [{ key, rangeEnd: noBytes, target: 'create', result: 'equal', operand: 0n }],
-      success: [putOp({ key, value, lease: 0n })],
-      failure: [],
-    } as const;
-    return (await this.#call((signal) => this.#store.txn(request, signal))).succeeded;
+  /** An etcd looks at the size of a request before it does the first thing. */
+  async takes(pairBytes: number): Promise<boolean> {
+    const never = { key: liftKey, rangeEnd: noBytes, target: 'create', result: 'less', operand: 0n } as const;
+    try {
+      await this.#txn([putOp({ key: liftKey, value: Buffer.alloc(pairBytes), lease: 0n })], [never]);
+      return true;
+    } catch (error) {
+      const isRefused = error instanceof EtcdError && error.reason === 'requestTooLarge';
+      // Far above its limit it does not even read it.
+      if (isRefused || (error instanceof StatusError && error.code === grpcCode.resourceExhausted))
+        return false;
+      throw error;
+    }
+  }
+
+  async lease(id: LeaseId): Promise<LeaseTime | undefined> {
+    const { ttl, grantedTtl } = await this.#call((signal) =>
+      this.#store.leaseTimeToLive({ id, keys: false }, signal),
+    );
+    return ttl < 0 ? undefined : { id, ttlSeconds: ttl, grantedTtlSeconds: grantedTtl };
+  }
+
+  async swap(key: Buffer, before: Buffer | undefined, after: Buffer | undefined): Promise<boolean> {
+    const compare = before === undefined ? isAbsent(key) : hasValue({ key, value: before });
+    const op = after === undefined ? deleteOp(key, noBytes) : putOp({ key, value: after, lease: 0n });
+    return (await this.#txn([op], [compare])).succeeded;
   }
 
   async lift(atLeast: Revision): Promise<Revision> {
@@ -98,18 +114,13 @@ class EtcdBulk implements BulkStore {
     return revision;
   }
 
-  async clear(range: KeyRange): Promise<void> {
+  async clear(range: KeyRange, note: Note): Promise<void> {
     for (;;) {
       const page = readOf(range, { limit: clearKeys, keysOnly: true });
       const { kvs, more } = await this.#range(page);
       const last = kvs.at(-1);
       if (last === undefined) return;
-      await this.#txn([
-        {
-          type: 'deleteRange',
-          request: { key: range.start, rangeEnd: successor(last.key), prevKv: false },
-        },
-      ]);
+      await this.#noted([deleteOp(range.start, successor(last.key))], note);
       if (!more) return;
     }
   }
@@ -122,20 +133,24 @@ class EtcdBulk implements BulkStore {
     }
   }
 
-  async put(pairs: readonly KeyValue[]): Promise<void> {
+  adopt(id: LeaseId, ttlSeconds: number): Promise<void> {
+    return this.grant(id, ttlSeconds);
+  }
+
+  async put(pairs: readonly KeyValue[], note: Note): Promise<void> {
     let ops: RequestOp[] = [];
     let size = 0;
     for (const pair of pairs) {
       const bytes = pair.key.length + pair.value.length + opBytes;
       if (ops.length > 0 && (ops.length === txnOpsMax || size + bytes > txnBytesMax)) {
-        await this.#txn(ops);
+        await this.#noted(ops, note);
         ops = [];
         size = 0;
       }
       ops.push(putOp(pair));
       size += bytes;
     }
-    if (ops.length > 0) await this.#txn(ops);
+    if (ops.length > 0) await this.#noted(ops, note);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -170,9 +185,12 @@ class EtcdBulk implements BulkStore {
     }
   }
 
-  async #txn(success: readonly RequestOp[]): Promise<Revision> {
-    const request = { compare: [], success, failure: [] };
-    return (await this.#call((signal) => this.#store.txn(request, signal))).header.revision;
+  async #noted(ops: readonly RequestOp[], note: Note): Promise<void> {
+    if (!(await this.#txn(ops, [hasValue(note)])).succeeded) throw new NoteError(this.name);
+  }
+
+  #txn(success: readonly RequestOp[], compare: readonly Compare[]) {
+    return this.#call((signal) => this.#store.txn({ compare, success, failure: [] }, signal));
   }
 
   async #writeUntil(atLeast: Revision): Promise<void> {
@@ -180,12 +198,12 @@ class EtcdBulk implements BulkStore {
     let reached = 0n;
     const lane = async () => {
       while (reached < atLeast) {
-        const revision = await this.#txn([write]);
+        const { revision } = (await this.#txn([write], [])).header;
         if (revision > reached) reached = revision;
       }
     };
     await Promise.all(Array.from({ length: liftLanes }, lane));
-    await this.clear({ start: liftKey, end: successor(liftKey) });
+    await this.#txn([deleteOp(liftKey, noBytes)], []);
   }
 
   #range(request: RangeRequest) {
@@ -216,6 +234,18 @@ class EtcdBulk implements BulkStore {
       if (!(error instanceof EtcdError) || error.reason !== 'compacted') throw error;
     }
   }
+}
+
+function isAbsent(key: Buffer): Compare {
+  return { key, rangeEnd: noBytes, target: 'create', result: 'equal', operand: 0n };
+}
+
+function hasValue({ key, value }: Note): Compare {
+  return { key, rangeEnd: noBytes, target: 'value', result: 'equal', operand: value };
+}
+
+function deleteOp(key: Buffer, rangeEnd: Buffer): RequestOp {
+  return { type: 'deleteRange', request: { key, rangeEnd, prevKv: false } };
 }
 
 function putOp({ key, value, lease }: Pick<KeyValue, 'key' | 'value' | 'lease'>): RequestOp {

@@ -20,7 +20,7 @@ export interface BulkStatements {
   detachRange(toEnd: boolean): Statement;
   /** n keys (padded). */
   deleteLogKeys(n: number): Statement;
-  /** id → ttl_seconds, remaining (ms); NULL without such a lease. */
+  /** id → now (ms); ttl_seconds, remaining (ms), NULL without such a lease. */
   readonly selectLease: Statement;
   /** id, ttl_seconds, milliseconds from now. */
   readonly grant: Statement;

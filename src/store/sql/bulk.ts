@@ -2,14 +2,21 @@
 // beside it matter. A restore writes rows of the log and of `current` with the counters they had, below a revision that the
 // store is lifted to and compacted at, so that nobody may ask for what was there before. Used by store/open.ts.
 
-import { type Dialect, type Driver, type DriverOptions, type SqlValue } from '../../dialect/dialect.ts';
+import {
+  SqlFault,
+  type Dialect,
+  type Driver,
+  type DriverOptions,
+  type SqlValue,
+} from '../../dialect/dialect.ts';
 import { successor, type KeyRange } from '../../etcd/range.ts';
 import type { KeyValue, LeaseId, Revision } from '../../etcd/types.ts';
-import { namedError, type BulkStore, type LeaseTime, type Snapshot } from '../bulk.ts';
+import { namedError, NoteError, type BulkStore, type LeaseTime, type Note, type Snapshot } from '../bulk.ts';
 import type { Engine } from '../store.ts';
 import { bulkStatements, clearRows, pageRows, type BulkStatements } from './bulk-statements.ts';
 import { updateCompactRevision } from './compactor.ts';
 import { toEtcdError } from './faults.ts';
+import { untilLookMs } from './lessor.ts';
 import { revisionsOf } from './log-reader.ts';
 import { selectRevisions } from './log-statements.ts';
 import { metaStateOf } from './meta-state.ts';
@@ -35,6 +42,8 @@ const pageBytes = 1024 * 1024;
 const liftMin = 2n;
 /** Rows and keys in one statement. */
 const listMax = 256;
+
+const noBytes = Buffer.alloc(0);
 
 export interface SqlBulkOptions {
   readonly name: string;
@@ -79,10 +88,11 @@ class SqlBulk implements BulkStore {
     await this.#answer(() => this.#checkTables());
     return await this.#transaction('read', async (query) => {
       const { revision } = revisionsOf(await query(selectRevisions, []));
+      const nowMs = nowOf((await query(this.#bulk.selectLease, [0n])).rows);
       return await body({
         revision,
         pairs: (range) => this.#pairs(query, range),
-        lease: (id) => this.#lease(query, id),
+        lease: (id) => this.#lease(query, id, nowMs),
       });
     });
   }
@@ -109,14 +119,32 @@ class SqlBulk implements BulkStore {
     return (await this.#query(one, end === undefined ? [start] : [start, end])).rows.length > 0;
   }
 
-  create(key: Buffer, value: Buffer): Promise<boolean> {
+  /** More than any client could have written. */
+  takes(): Promise<boolean> {
+    return Promise.resolve(true);
+  }
+
+  lease(id: LeaseId): Promise<LeaseTime | undefined> {
+    return this.#lease((statement, params) => this.#query(statement, params), id);
+  }
+
+  swap(key: Buffer, before: Buffer | undefined, after: Buffer | undefined): Promise<boolean> {
     return this.#transaction('write', async (query) => {
       const { revision, last } = metaStateOf(await query(this.#write.lockMeta, []));
-      if ((await query(this.#write.selectCurrent(1), [key])).rows.length > 0) return false;
+      const found = (await query(this.#write.selectCurrentValues(1), [key])).rows.map(keyValueOf)[0];
+      if (!isSame(found?.value, before)) return false;
       const at = revision + 1n;
-      await this.#insert(query, [
-        { key, value, createRevision: at, modRevision: at, version: 1n, lease: 0n },
-      ]);
+      const prev = found?.modRevision ?? 0n;
+      if (after === undefined) {
+        const tombstone = [at, key, this.#sub++, 0n, 0n, 0n, 1n, prev, noBytes];
+        await query(this.#write.insertLog(1), tombstone);
+        await query(this.#write.deleteCurrent(1), [key]);
+      } else {
+        const [created, version] = [found?.createRevision ?? at, (found?.version ?? 0n) + 1n];
+        const sub = this.#sub++;
+        await query(this.#write.insertLog(1), [at, key, sub, created, version, 0n, 0n, prev, after]);
+        await query(this.#write.upsertCurrent(1), [key, at, sub, created, version, 0n]);
+      }
       await query(this.#write.updateMeta, [at, last.writer, last.batch]);
       return true;
     });
@@ -133,32 +161,36 @@ class SqlBulk implements BulkStore {
     });
   }
 
-  async clear({ start, end }: KeyRange): Promise<void> {
+  async clear({ start, end }: KeyRange, note: Note): Promise<void> {
     const bound = end === undefined ? [] : [end];
-    await this.#transaction('write', (query) =>
-      query(this.#bulk.detachRange(end === undefined), [start, ...bound]),
-    );
-    for (;;) {
-      const { rows } = await this.#query(this.#bulk.selectKeys(end === undefined), [start, ...bound]);
+    await this.#noted(note, (query) => query(this.#bulk.detachRange(end === undefined), [start, ...bound]));
+    // What was removed may be in an index for a while, so it is not looked at again.
+    for (let from = start; ;) {
+      const { rows } = await this.#query(this.#bulk.selectKeys(end === undefined), [from, ...bound]);
       const last = rows.at(-1);
       if (last === undefined) return;
-      const window = [start, successor(bytes(last, 'k'))];
-      await this.#transaction('write', async (query) => {
+      const next = successor(bytes(last, 'k'));
+      const window = [from, next];
+      await this.#noted(note, async (query) => {
         await query(this.#bulk.deleteLogRange, window);
         await query(this.#bulk.deleteCurrentRange, window);
       });
       if (rows.length < clearRows) return;
+      from = next;
     }
   }
 
-  async grant(id: LeaseId, ttlSeconds: number): Promise<void> {
-    const params = [id, BigInt(ttlSeconds), BigInt(ttlSeconds) * 1000n];
-    await this.#transaction('write', (query) => query(this.#bulk.grant, params));
+  grant(id: LeaseId, ttlSeconds: number): Promise<void> {
+    return this.#grant(id, ttlSeconds, BigInt(ttlSeconds) * 1000n);
   }
 
-  async put(pairs: readonly KeyValue[]): Promise<void> {
+  adopt(id: LeaseId, ttlSeconds: number): Promise<void> {
+    return this.#grant(id, ttlSeconds, untilLookMs(ttlSeconds));
+  }
+
+  async put(pairs: readonly KeyValue[], note: Note): Promise<void> {
     if (pairs.length === 0) return;
-    await this.#transaction('write', async (query) => {
+    await this.#noted(note, async (query) => {
       for (let start = 0; start < pairs.length; start += listMax) {
         const part = pairs.slice(start, start + listMax);
         const keys = padded(part.map(({ key }) => key));
@@ -189,13 +221,16 @@ class SqlBulk implements BulkStore {
     }
   }
 
-  async #lease(query: Query, id: LeaseId): Promise<LeaseTime | undefined> {
-    const row = (await query(this.#bulk.selectLease, [id])).rows[0];
+  /** What is left at `atMs` by the database's clock, or now. */
+  async #lease(query: Query, id: LeaseId, atMs?: bigint): Promise<LeaseTime | undefined> {
+    const { rows } = await query(this.#bulk.selectLease, [id]);
+    const row = rows[0];
     if (row === undefined || row['ttl_seconds'] === null) return undefined;
+    const passedMs = atMs === undefined ? 0n : nowOf(rows) - atMs;
     return {
       id,
       grantedTtlSeconds: Number(int64(row, 'ttl_seconds')),
-      ttlSeconds: Math.max(0, Math.ceil(Number(int64(row, 'remaining')) / 1000)),
+      ttlSeconds: Math.max(0, Math.ceil(Number(int64(row, 'remaining') + passedMs) / 1000)),
     };
   }
 
@@ -206,6 +241,21 @@ class SqlBulk implements BulkStore {
   }
 
   // Writing
+
+  /** Nobody else changes the note until what `work` does is committed. */
+  #noted(note: Note, work: (query: Query) => Promise<unknown>): Promise<void> {
+    return this.#transaction('write', async (query) => {
+      await query(this.#write.lockMeta, []);
+      const { rows } = await query(this.#write.selectCurrentValues(1), [note.key]);
+      if (!isSame(rows.map(keyValueOf)[0]?.value, note.value)) throw new NoteError(this.name);
+      await work(query);
+    });
+  }
+
+  async #grant(id: LeaseId, ttlSeconds: number, remainingMs: bigint): Promise<void> {
+    const params = [id, BigInt(ttlSeconds), remainingMs];
+    await this.#transaction('write', (query) => query(this.#bulk.grant, params));
+  }
 
   /** Rows for pairs that are in neither table, or in `current` alone. */
   async #insert(query: Query, pairs: readonly KeyValue[]): Promise<void> {
@@ -262,6 +312,16 @@ function pageEnds(rows: BulkRows): readonly Buffer[] {
     size = 0;
   }
   return ends;
+}
+
+/** What the database's clock said, in milliseconds. */
+function nowOf([row]: BulkRows): bigint {
+  if (row === undefined) throw new SqlFault('other', 'Expected one row in switchyard_meta, got none');
+  return int64(row, 'now');
+}
+
+function isSame(a: Buffer | undefined, b: Buffer | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : a.equals(b);
 }
 
 type BulkRows = Awaited<ReturnType<Query>>['rows'];

@@ -271,7 +271,8 @@ class SqlLessor implements Lessor {
   }
 }
 
-const untilLookMs = (remainingSeconds: number) =>
+/** For how long a lease from elsewhere is here without a look, where so much of it remains. */
+export const untilLookMs = (remainingSeconds: number) =>
   BigInt(Math.round(Math.min(remainingSeconds, lookSeconds) * 1000));
 
 function metaOf(rows: readonly Row[]): Row {
