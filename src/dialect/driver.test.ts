@@ -2,7 +2,8 @@
 
 import test from 'ava';
 import { SqlFault, type QueryResult } from './dialect.ts';
-import { createDriver, serverLanes, type Connection, type Engine } from './driver.ts';
+import { createDriver } from './driver.ts';
+import { serverLanes, type Connection, type Engine } from './engine.ts';
 
 const insert = { name: 'insert', text: 'INSERT INTO t VALUES (1)' };
 const select = { name: 'select', text: 'SELECT 1' };

@@ -10,7 +10,7 @@ import {
   type Statement,
   type Step,
 } from './dialect.ts';
-import type { Connection, Engine } from './driver.ts';
+import type { Connection, Engine } from './engine.ts';
 import { toFault, type Doing } from './faults.ts';
 import type { StatementOutcome, StatementTimes } from './statement-times.ts';
 

@@ -5,7 +5,7 @@
 // transaction is still the one that was begun. Used by mysql.ts.
 
 import { SqlFault, type QueryResult, type SqlValue, type Step } from './dialect.ts';
-import type { Connection } from './driver.ts';
+import type { Connection } from './engine.ts';
 import { messageOf } from './faults.ts';
 import { syncWait } from './mysql-hosts.ts';
 

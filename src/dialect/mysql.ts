@@ -12,7 +12,8 @@ import {
   type SqlValue,
   type Step,
 } from './dialect.ts';
-import { createDriver, serverLanes, writeLane, writePauseMaxMs, type Engine } from './driver.ts';
+import { createDriver } from './driver.ts';
+import { serverLanes, writeLane, writePauseMaxMs, type Engine } from './engine.ts';
 import { messageOf, toFault } from './faults.ts';
 import { mysqlErrors } from './mysql-faults.ts';
 import { withFirst } from './hosts.ts';

@@ -14,14 +14,8 @@ import {
   type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
-import {
-  createDriver,
-  serverLanes,
-  writeLane,
-  writePauseMaxMs,
-  type Connection,
-  type Engine,
-} from './driver.ts';
+import { createDriver } from './driver.ts';
+import { serverLanes, writeLane, writePauseMaxMs, type Connection, type Engine } from './engine.ts';
 import { messageOf, toFault } from './faults.ts';
 import { withFirst } from './hosts.ts';
 import { closeClient, insideOf, openClient } from './postgres-client.ts';

@@ -14,7 +14,8 @@ import {
   type Step,
 } from './dialect.ts';
 import { onConflict } from './on-conflict.ts';
-import { createDriver, type Connection, type Engine } from './driver.ts';
+import { createDriver } from './driver.ts';
+import type { Connection, Engine } from './engine.ts';
 import { makeFolder } from '../lib/folder.ts';
 import type { Answer, Request, WireValue, WorkerSettings } from './sqlite-wire.ts';
 import { unknownFile, type KnownFile } from './sqlite-file.ts';
