@@ -12,8 +12,8 @@ export class ExportError extends Error {
   override readonly name = 'ExportError';
   /** It may take the same later. */
   readonly mayPass: boolean;
-  constructor(message: string, mayPass: boolean) {
-    super(message);
+  constructor(message: string, mayPass: boolean, options?: ErrorOptions) {
+    super(message, options);
     this.mayPass = mayPass;
   }
 }
@@ -38,7 +38,7 @@ export class Collector {
     this.#endpoint = endpoint;
   }
 
-  /** Sends a request; gives the response. @throws ExportError */
+  /** Sends a request; gives the response, all of it within `timeoutMs`. @throws ExportError */
   send(request: Buffer, timeoutMs: number): Promise<Buffer> {
     const session = this.#connected();
     return new Promise((resolve, reject) => {
@@ -51,12 +51,14 @@ export class Collector {
       const incoming = new Deframer(Number.MAX_SAFE_INTEGER);
       let headers: IncomingHttpHeaders & IncomingHttpStatusHeader = {};
       let failure: Error | undefined;
-      stream.setTimeout(timeoutMs, () => stream.destroy(new Error(`no answer within ${timeoutMs} ms`)));
+      const late = () => stream.destroy(new Error(`no answer within ${timeoutMs} ms`));
+      const timer = setTimeout(late, timeoutMs).unref();
       stream.on('response', (fields) => (headers = { ...headers, ...fields }));
       stream.on('trailers', (fields) => (headers = { ...headers, ...fields }));
       stream.on('data', (chunk: Buffer) => incoming.push(chunk));
       stream.on('error', (error) => (failure = error));
       stream.on('close', () => {
+        clearTimeout(timer);
         const status = headers['grpc-status'];
         if (failure !== undefined || status === undefined) {
           // A connection that leads nowhere is not used again.
@@ -67,7 +69,13 @@ export class Collector {
           return reject(new ExportError(reason, true));
         }
         const code = Number(status);
-        if (code === grpcCode.ok) return resolve(incoming.next() ?? Buffer.alloc(0));
+        if (code === grpcCode.ok) {
+          try {
+            return resolve(incoming.next() ?? Buffer.alloc(0));
+          } catch (error) {
+            return reject(new ExportError('the answer cannot be read', false, { cause: error }));
+          }
+        }
         const message = `gRPC status ${code}: ${String(headers['grpc-message'] ?? '')}`;
         return reject(new ExportError(message, passingCodes.has(code)));
       });

@@ -63,11 +63,14 @@ export class Exporter {
     clearTimeout(this.#timer);
     if (!this.#isAway) await inTime(this.#sendAll(), farewellMs);
     this.#collector.close();
+    const spans = this.#kept.length + this.#dropped;
+    if (spans > 0)
+      this.#options.logger.warn('spans were dropped', { spans, reason: 'not sent before the stop' });
   }
 
   /** The earliest wish counts. */
   #soon(ms: number): void {
-    if (this.#timer !== undefined && ms > 0) return;
+    if (this.#closed || (this.#timer !== undefined && ms > 0)) return;
     clearTimeout(this.#timer);
     // Not in the name of the call whose span it is.
     workForNobody(() => {
@@ -90,7 +93,8 @@ export class Exporter {
       try {
         await this.#send(batch);
       } catch (error) {
-        const mayPass = !(error instanceof ExportError) || error.mayPass;
+        // What nobody has foreseen would come again with the same spans.
+        const mayPass = error instanceof ExportError && error.mayPass;
         this.#failed(error, mayPass ? 0 : batch.length);
         if (mayPass) return this.#soon(this.#backoff.next());
       }
