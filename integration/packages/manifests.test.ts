@@ -139,5 +139,8 @@ else {
     t.true(args.includes('--insecure-allow-remote') && args.includes('--workers=2'));
     t.true(args.includes('--shutdown-delay-duration=10s'));
     t.deepEqual(container['envFrom'], [{ secretRef: { name: 'one' } }, { secretRef: { name: 'two' } }]);
+    const monitor = documents.find(({ kind }) => kind === 'ServiceMonitor');
+    const job = { targetLabel: 'job', replacement: 'switchyard' };
+    t.deepEqual(at(monitor, 'spec', 'endpoints', 0, 'relabelings'), [job]);
   });
 }
