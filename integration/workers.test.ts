@@ -4,7 +4,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { EtcdClient } from './conformance/client.ts';
@@ -14,6 +14,7 @@ import { childrenOf, gone } from './servers/children.ts';
 import { freePort, tempFolder, waitFor } from './servers/index.ts';
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+const listeners = fileURLToPath(new URL('listener-workers.ts', import.meta.url));
 const clientsMax = 8;
 
 interface Running {
@@ -190,6 +191,34 @@ test.serial('workers: a signal to the whole family, as from a terminal, is one s
   const { code, err } = await ended;
   t.is(code, 0, err);
   t.notRegex(err, /stopped at once/);
+});
+
+test.serial('workers: connections beyond the bound are closed and counted', async (t) => {
+  const port = await freePort();
+  const child = spawn(process.execPath, [listeners, String(port)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = outcomeOf(child);
+  t.teardown(async () => {
+    const left = childrenOf(child.pid!);
+    child.kill('SIGKILL');
+    await ended;
+    await gone(left);
+  });
+  let said = '';
+  child.stdout.on('data', (part: Buffer) => (said += part.toString()));
+  const count = (word: string) => said.split('\n').filter((line) => line === word).length;
+  await waitFor(() => count('listens') === 2, { what: 'both to listen', details: () => said });
+  let closed = 0;
+  const sockets = Array.from({ length: 5 }, () => connect(port, '127.0.0.1'));
+  for (const socket of sockets) {
+    socket.on('error', () => undefined);
+    socket.on('close', () => closed++);
+    t.teardown(() => socket.destroy());
+  }
+  const what = 'three of five to be refused';
+  await waitFor(() => closed === 3 && count('refused') === 3, { what, details: () => `${closed} ${said}` });
+  t.deepEqual([closed, count('refused'), count('listens')], [3, 3, 2]);
 });
 
 test.serial('workers: with TLS', async (t) => {

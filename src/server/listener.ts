@@ -7,7 +7,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
 import type { Logger } from '../lib/log.ts';
-import { connectionsMax } from './client-load.ts';
+import { connectionsMax as defaultConnectionsMax } from './client-load.ts';
 import type { TlsMaterial } from './tls-files.ts';
 import { createTlsServer } from './tls-server.ts';
 
@@ -31,6 +31,8 @@ export interface ListenerOptions {
   readonly onRefused?: () => void;
   /** For tests; default 20 s. */
   readonly silenceTimeoutMs?: number;
+  /** For tests. */
+  readonly connectionsMax?: number;
 }
 
 export interface Listener {
@@ -61,7 +63,9 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
     socket.once('close', () => others.delete(socket));
     classify(socket, { silenceMs, injectHttp2, handOverHttp: () => http.emit('connection', socket) });
   });
-  server.maxConnections = connectionsMax;
+  const { connectionsMax = defaultConnectionsMax } = options;
+  // One worker of several would else hand what is too much for it to the next one, and so on for ever, and tell nobody.
+  Object.assign(server, { maxConnections: connectionsMax, dropMaxConnection: true });
   let toldAt = Number.NEGATIVE_INFINITY;
   server.on('drop', () => {
     options.onRefused?.();
