@@ -37,6 +37,15 @@ export const etcdErrors = {
 
 export type EtcdErrorReason = keyof typeof etcdErrors;
 
+const reasons = new Map<string, EtcdErrorReason>(
+  Object.entries(etcdErrors).map(([reason, [, text]]) => [text, reason as EtcdErrorReason]),
+);
+
+/** The reason whose message an etcd has sent; undefined: it is none of these. */
+export function reasonOfText(text: string): EtcdErrorReason | undefined {
+  return reasons.get(text);
+}
+
 export interface EtcdErrorOptions extends ErrorOptions {
   /** With `compacted`: the store's compact revision, for the watch answer. */
   readonly compactRevision?: bigint;

@@ -5,7 +5,7 @@ import { duplexPair } from 'node:stream';
 import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
 import { grpcCode } from '../grpc/codes.ts';
 import { messagePrefix } from '../grpc/message.ts';
-import { statusIn } from '../grpc/status.ts';
+import { StatusError, statusIn } from '../grpc/status.ts';
 import { clientPreface, errorCode, frameFlag, frameType } from '../http2/frame.ts';
 import { HeaderDecoder, type HeaderFields } from '../http2/hpack.ts';
 import { RawPeer, turns, until } from '../http2/http2-fakes.ts';
@@ -86,7 +86,7 @@ function setUp(make: (adapters: CallAdapters) => Serve, messageBytesMax = 1_000)
       streamId,
       Buffer.concat([messagePrefix(message.length), Buffer.from(message)]),
     );
-  return { adapters, shutdown, connection, peer, counted, statusOf, send, load, refusals };
+  return { adapters, shutdown, connection, peer, metrics, counted, statusOf, send, load, refusals };
 }
 
 /** Reads all messages; what became of the reading is in `ends`. */
@@ -188,6 +188,37 @@ test('call: requests that cannot be read, or never come whole, are counted as ho
   await until(() => statusOf(9) !== undefined, 'a status');
   const codes = ['OK 1', 'Canceled 1', 'DeadlineExceeded 1', 'ResourceExhausted 1', 'Internal 1'];
   t.deepEqual(counted(), [...codes, 'open 0']);
+});
+
+test('call: one that is done only after its deadline is counted as what its client was told', async (t) => {
+  const work = Promise.withResolvers<Buffer>();
+  let begun = 0;
+  const { adapters, peer, metrics, counted, send, statusOf } = setUp((of) =>
+    of.unary(path, () => {
+      begun++;
+      return work.promise;
+    }),
+  );
+  peer.headers(1, [...head, 'grpc-timeout', '200m']);
+  send(1, 'do', true);
+  await until(() => statusOf(1) !== undefined, 'a status');
+  t.is(begun, 1);
+  work.resolve(Buffer.from('done'));
+  await adapters.idle();
+  t.deepEqual(counted(), ['DeadlineExceeded 1', 'open 0']);
+  t.is([...metrics.methods()][0]!.messagesSent, 0);
+});
+
+test('call: an error of an etcd is counted by its name, as one of ours', async (t) => {
+  const details = 'etcdserver: mvcc: database space exceeded';
+  const { adapters, peer, metrics, send } = setUp((of) =>
+    of.unary(path, () => Promise.reject(new StatusError(grpcCode.resourceExhausted, details))),
+  );
+  peer.headers(1, head);
+  send(1, 'put', true);
+  await until(() => metrics.errors.size === 1, 'an error');
+  await adapters.idle();
+  t.deepEqual([...metrics.errors.values()], [new Map([['noSpace', 1]])]);
 });
 
 test('call: a stream that the server drains ends with Unavailable, and its reader with it', async (t) => {

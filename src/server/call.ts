@@ -2,7 +2,7 @@
 // and, for streams, a MessageStream. This is also the one place where errors become gRPC statuses, where failed calls are
 // logged and where calls are counted.
 
-import { EtcdError, etcdErrors } from '../etcd/errors.ts';
+import { EtcdError, etcdErrors, reasonOfText, type EtcdErrorReason } from '../etcd/errors.ts';
 import { MalformedMessageError } from '../etcd/wire.ts';
 import type { CallListener, IncomingCall } from '../grpc/incoming-call.ts';
 import { StatusError, type GrpcStatus, type MetadataField } from '../grpc/status.ts';
@@ -76,6 +76,12 @@ export function statusOf(error: unknown): GrpcStatus {
   return { code: grpcCode.internal, details: 'switchyard: internal error' };
 }
 
+/** The error of the etcd API that `error` is: one of ours, or one that an etcd has sent. */
+function reasonOf(error: unknown): EtcdErrorReason | undefined {
+  if (error instanceof EtcdError) return error.reason;
+  return error instanceof StatusError ? reasonOfText(error.message) : undefined;
+}
+
 /** Error for what a person must look at, warn for what heals itself, debug for what the client did. */
 function logLevel(code: number): FailureLevel {
   switch (code) {
@@ -138,6 +144,7 @@ export class CallAdapters {
   /** A unary RPC. */
   unary(method: string, handler: UnaryHandler): Serve {
     const calls = this.#options.metrics.method(method, 'unary');
+    const isFrequent = frequent.has(method);
     return (call, client) =>
       this.#single(calls, call, (request) => {
         const abort = new AbortController();
@@ -153,12 +160,14 @@ export class CallAdapters {
           this.#ended();
         };
         const succeed = (response: Buffer) => {
+          // What was done is done, but nobody is told of it.
+          if (endOf(call, abort.signal) !== undefined) return fail(undefined);
           calls.messagesSent++;
           const end = this.#tell(begun, grpcCode.ok);
           call.write(response);
           call.finish(ok, idBack(begun.request, ok));
           answered(end);
-          client.answered();
+          return client.answered();
         };
         const fail = (error: unknown) => {
           const status = endOf(call, abort.signal) ?? statusOf(error);
@@ -167,7 +176,10 @@ export class CallAdapters {
           answered(end);
         };
         try {
-          serve(begun, () => handler(request, context)).then(succeed, fail);
+          const run = () => handler(request, context);
+          // A context of its own costs a frequent call too much, unless it is recorded: it is found by its signal.
+          const isLight = isFrequent && begun.request.trace === undefined;
+          (isLight ? run() : workFor([begun.request], run)).then(succeed, fail);
         } catch (error) {
           // A handler that throws before its first await.
           fail(error);
@@ -276,7 +288,8 @@ export class CallAdapters {
     const { method, store } = begun.context;
     const { metrics, failures } = this.#options;
     const end = this.#tell(begun, code);
-    if (error instanceof EtcdError && code !== grpcCode.canceled) metrics.failed(store, error.reason);
+    const reason = code === grpcCode.canceled ? undefined : reasonOf(error);
+    if (reason !== undefined) metrics.failed(store, reason);
     failures.failed(logLevel(code), { request: begun.request.id, method, code, error });
     if (error instanceof InvariantError) this.#options.onBroken(error);
     return end;
@@ -284,13 +297,9 @@ export class CallAdapters {
 }
 
 /** Calls of which there are very many. */
-const frequent = /^\/etcdserverpb\.KV\//u;
-
-/** Runs a handler. A context of its own costs a frequent call too much, unless it is recorded: it is found by its signal. */
-function serve<T>({ request, context }: Begun, handler: () => T): T {
-  const isLight = request.trace === undefined && frequent.test(context.method);
-  return isLight ? handler() : workFor([request], handler);
-}
+const frequent: ReadonlySet<string> = new Set(
+  ['Range', 'Put', 'DeleteRange', 'Txn'].map((method) => `/etcdserverpb.KV/${method}`),
+);
 
 /** The request's id, for a client that uses ids, or may ask what went wrong. */
 function idBack(request: ServedRequest, { code }: GrpcStatus): MetadataField | undefined {
