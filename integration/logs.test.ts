@@ -45,6 +45,7 @@ async function useAll(t: ExecutionContext, engine: SqlEngine, endpoint: string, 
   await t.throwsAsync(client.put(key, value, { lease: 4_711n }));
   await t.throwsAsync(client.unary('KV/Put', Buffer.from(`\u{7f}${value}`)));
   await client.delete(`${key}-leased`);
+  await client.compact(2n);
   // The next write meets a row that should not be there; what the database says of it may name what is in it.
   const driver = dialects[engine].open({ url, pool });
   t.teardown(() => driver.close());
@@ -98,7 +99,7 @@ for (const engine of engines) {
         };
         await waitFor(isNamed, { what: 'lines with the id of the request', deadlineMs: 30_000 });
 
-        for (const method of ['KV/Put', 'KV/Range', 'KV/Txn', 'Lease/LeaseGrant']) {
+        for (const method of ['KV/Put', 'KV/Range', 'KV/Txn', 'KV/Compact', 'Lease/LeaseGrant']) {
           const told = linesOf().filter((line) => line.method === `/etcdserverpb.${method}`);
           t.true(
             told.some(({ databaseMs = 0 }) => databaseMs > 0),

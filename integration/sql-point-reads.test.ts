@@ -3,6 +3,7 @@
 import test from 'ava';
 import { rangeRequest as plainRequest } from '../src/etcd/requests.ts';
 import type { KeyValue } from '../src/etcd/types.ts';
+import { noteRequest, ServedRequest, worksNow, type Work } from '../src/lib/work.ts';
 import { createPointReads, isPointRead, type QueryAlone } from '../src/store/sql/point-reads.ts';
 import { readRange } from '../src/store/sql/range.ts';
 import { op, rangeRequest, txnRequest, type Bytes } from './conformance/requests.ts';
@@ -20,10 +21,13 @@ async function opened(engine: SqlEngine) {
   const driver = dialects[engine].open({ url: database.url, pool });
   /** Of each answer, in order: bytes of its values. */
   const answers: number[] = [];
+  /** Of each statement, in order: for whom it is. */
+  const works: (readonly Work[])[] = [];
   /** Held back until it resolves; each statement waits for it. */
   const gate = { open: Promise.resolve() };
   const query: QueryAlone = async (statement, params, signal) => {
     await gate.open;
+    works.push(worksNow());
     const result = await driver.query(statement, params, signal);
     answers.push(
       result.rows.reduce((sum, { value }) => sum + (Buffer.isBuffer(value) ? value.length : 0), 0),
@@ -40,6 +44,7 @@ async function opened(engine: SqlEngine) {
     database,
     driver,
     answers,
+    works,
     gate,
     get,
     put,
@@ -105,6 +110,18 @@ onEach('a get at a revision answers as a range does', async (t, on) => {
   ]);
   t.like(errors[0], { reason: 'compacted', compactRevision: gone });
   t.like(errors[1], { reason: 'futureRevision' });
+});
+
+onEach('all statements of a get are for its request', async (t, on) => {
+  const first = await on.put('/k/a', 'before');
+  await on.put('/k/a', 'after');
+  const abort = new AbortController();
+  const request = new ServedRequest({ field: () => undefined });
+  noteRequest(abort.signal, request);
+  const { kvs } = await on.get('/k/a', first, abort.signal);
+  t.deepEqual(textOf(kvs), ['/k/a=before']);
+  t.true(on.works.length > 1);
+  t.true(on.works.every(([work]) => work?.request === request));
 });
 
 onEach('a get sees what another gateway has acknowledged before it began', async (t, on) => {

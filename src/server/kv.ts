@@ -17,6 +17,7 @@ import { EtcdError } from '../etcd/errors.ts';
 import { isOneKey } from '../etcd/range.ts';
 import type { LeaseId, RequestOp, ResponseOp, TxnRequest } from '../etcd/types.ts';
 import { invariant } from '../lib/invariant.ts';
+import { workBy } from '../lib/work.ts';
 import type { Store } from '../store/store.ts';
 import type { CallContext, UnaryHandler } from './call.ts';
 import { createRangeStream } from './range-stream.ts';
@@ -153,7 +154,8 @@ export function createKvService(options: ServiceOptions): Service {
     } catch (error) {
       // Of both faults etcd finds the key's first in a txn, but the lease's first in a put (server/etcdserver/txn/txn.go, 3.6).
       const isKeyAbsent = error instanceof EtcdError && error.reason === 'keyNotFound';
-      if (isKeyAbsent && decoded.lease !== 0n) await checkLease(decoded.lease, context.signal);
+      if (isKeyAbsent && decoded.lease !== 0n)
+        await workBy(context.signal, () => checkLease(decoded.lease, context.signal));
       throw error;
     }
   };

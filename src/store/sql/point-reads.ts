@@ -7,13 +7,14 @@ import type { QueryResult, Row, SqlValue, Statement } from '../../dialect/dialec
 import { EtcdError } from '../../etcd/errors.ts';
 import { hasRevisionBounds } from '../../etcd/requests.ts';
 import type { RangeRequest } from '../../etcd/types.ts';
-import { workFor, worksFor, type Work } from '../../lib/work.ts';
+import { workBy, workFor, worksFor, type Work } from '../../lib/work.ts';
 import { countBounds, Histogram } from '../../lib/histogram.ts';
 import type { GetStats } from '../stats.ts';
 import { hasKey, snapshotOf } from './past.ts';
 import { selectKeys } from './range-statements.ts';
 import { readRange, type RangeAnswer } from './range.ts';
 import { int64, keyValueOf } from './row.ts';
+import type { Query } from './statements.ts';
 
 /** Statements under way at once; the database works on one while the answer of another is taken apart. */
 const statementsMax = 2;
@@ -89,7 +90,8 @@ class JoinedReads implements PointReads {
     // The pair as it is now is also that of every revision since it was written.
     const isOlder = asked > 0n && (row === undefined || int64(row, 'mod_revision') > asked);
     if (isLarge || isOlder) {
-      return await readRange((statement, params) => this.#query(statement, params, signal), request);
+      const query: Query = (statement, params) => this.#query(statement, params, signal);
+      return await workBy(signal, () => readRange(query, request));
     }
     const kvs = row === undefined ? [] : [keyValueOf(row)];
     return { revision, kvs, more: false, count: kvs.length };

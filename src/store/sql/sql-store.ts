@@ -198,7 +198,7 @@ class DatabaseStore implements SqlStore {
         return await this.#writeTxn(request, signal);
       } catch (error) {
         if (!(error instanceof EtcdError) || error.reason !== 'leaseNotFound') throw error;
-        if (!(await this.#adoptLeases(request, signal))) throw error;
+        if (!(await workBy(signal, () => this.#adoptLeases(request, signal)))) throw error;
         return await this.#writeTxn(request, signal);
       }
     });
