@@ -197,6 +197,7 @@ onEach('a lease that is over is renewed only when its owner may have been kept f
   t.is(await renewed(), 0);
   t.deepEqual(await on.keys(), []);
   t.deepEqual((await lessor.leases(soon())).ids, []);
+  t.deepEqual(lessor.stats, { granted: 1, renewed: 2, expired: 1 });
 });
 
 onEach('what the clock of the database leaps ahead counts as an outage', async (t, on) => {

@@ -44,7 +44,7 @@ function setUp() {
   }
   const engine: Engine = {
     classify: () => 'other',
-    begin: { read: 'BEGIN READ', write: 'BEGIN' },
+    begin: { read: 'SET TRANSACTION READ ONLY; BEGIN', write: 'START TRANSACTION' },
     interruptible: true,
     ...serverLanes,
     connect: async () => {

@@ -102,7 +102,7 @@ class PooledDriver implements Driver {
   }
 
   async #transact<T>(begun: Begun, body: (session: Session) => Promise<T>): Promise<T> {
-    await begun.loan.control(this.#engine.begin[begun.mode], 'read');
+    await begun.loan.control('begin', this.#engine.begin[begun.mode], 'read');
     return await this.#toItsEnd(begun, body);
   }
 
@@ -132,7 +132,7 @@ class PooledDriver implements Driver {
       throw error;
     }
     if (session.last.length > 0) await loan.finish(session.last);
-    else await loan.control('COMMIT', mode === 'write' ? 'commit' : 'read');
+    else await loan.control('commit', 'COMMIT', mode === 'write' ? 'commit' : 'read');
     return value;
   }
 
@@ -162,7 +162,7 @@ class PooledDriver implements Driver {
   async #rollback(loan: Loan): Promise<void> {
     if (loan.state === 'broken') return;
     try {
-      await loan.control('ROLLBACK', 'read');
+      await loan.control('rollback', 'ROLLBACK', 'read');
     } catch {
       loan.state = 'broken';
     }

@@ -66,8 +66,8 @@ export class Loan {
     return await this.#guard(asked, () => this.#connection.run(statement.text, params), doing, signal);
   }
 
-  control(text: string, doing: Doing): Promise<void> {
-    const name = text.split(' ', 1)[0]!.toLowerCase();
+  /** `name`: what `text` does, whatever its engine calls that. */
+  control(name: 'begin' | 'commit' | 'rollback', text: string, doing: Doing): Promise<void> {
     const asked = { name: `transaction.${name}`, statements: [] };
     return this.#guard(asked, () => this.#connection.control(text), doing);
   }

@@ -9,7 +9,7 @@ export interface WriteStats {
   /** Waiting now, and the bytes of their requests. */
   readonly queued: number;
   readonly queuedBytes: number;
-  /** Txns in each batch that was tried. */
+  /** Txns in each batch that was committed. */
   readonly batchTxns: Histogram;
   /** How long txns waited for their batch. */
   readonly waitSeconds: Histogram;

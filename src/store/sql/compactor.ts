@@ -194,10 +194,11 @@ class SqlCompactor implements Compactor {
         pauseMs = (await this.#sweep()) === 'done' ? lookMs : yieldMs;
         backoff.reset();
       } catch (error) {
+        // Its end may break a sweep off.
+        if (this.#stop.signal.aborted) return;
         pauseMs = backoff.next();
         this.#sweepsFailed++;
-        if (!this.#stop.signal.aborted)
-          logger.warn('Sweeping compacted rows failed; it goes on later', { error });
+        logger.warn('Sweeping compacted rows failed; it goes on later', { error });
       }
       if (!this.#stop.signal.aborted) await clock.sleep(pauseMs, this.#wake.signal);
     }

@@ -145,7 +145,10 @@ class SqlLessor implements Lessor {
         return { revision, ttlSeconds };
       }
       // Not found: it was removed elsewhere, or renewed.
-      if ((await this.#options.revoke(id, { onlyIfExpired: true })).found) break;
+      if ((await this.#options.revoke(id, { onlyIfExpired: true })).found) {
+        this.stats.expired++;
+        break;
+      }
     }
     return { revision, ttlSeconds: 0 };
   }
