@@ -2,7 +2,7 @@
 // (server/http.ts) sets any level. Of several processes one hears it and all follow: a worker tells its supervisor, which tells all
 // (workers.ts). Used by serve.ts.
 
-import type { LogFormat, LogLevel } from '../lib/log.ts';
+import type { LogControl, LogFormat, LogLevel } from '../lib/log.ts';
 
 /** The options of a logger, which looks at them for each line. */
 export interface Logging {
@@ -10,7 +10,7 @@ export interface Logging {
   readonly format: LogFormat;
 }
 
-export class LogSwitch {
+export class LogSwitch implements LogControl {
   readonly #logging: Logging;
   readonly #atStart: LogLevel;
   readonly #listeners = new Set<(level: LogLevel) => void>();
@@ -39,9 +39,9 @@ export class LogSwitch {
     this.#listeners.add(listener);
   }
 
-  /** Debug, or back to the level of the start; where that is debug itself, info. */
-  toggle(): void {
+  /** What is next: debug, or back to the level of the start; where that is debug itself, info. */
+  get toggled(): LogLevel {
     const back = this.#atStart === 'debug' ? 'info' : this.#atStart;
-    this.change(this.level === 'debug' ? back : 'debug');
+    return this.level === 'debug' ? back : 'debug';
   }
 }

@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
 import { listenText, type ListenUrl } from '../lib/listen-url.ts';
-import { createLogger, type Logger } from '../lib/log.ts';
+import { changeLevel, createLogger, type Logger } from '../lib/log.ts';
 import { Observers } from '../lib/observer.ts';
 import { version } from '../lib/version.ts';
 import { createRouter, type Router } from '../router/router.ts';
@@ -234,8 +234,7 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
     }
   }
   process.on('SIGUSR2', () => {
-    log.toggle();
-    logger.warn('log level changed', { level: log.level, signal: 'SIGUSR2' });
+    changeLevel(logger, log, log.toggled, { signal: 'SIGUSR2' });
   });
   for (const warning of topology.warnings) logger.warn('topology should be looked at', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')

@@ -1,7 +1,7 @@
 // What a line says of an error.
 
 import test from 'ava';
-import { createLogger, errorText } from './log.ts';
+import { changeLevel, createLogger, errorText, type LogLevel } from './log.ts';
 
 function chain(...messages: readonly string[]): Error {
   const [message, ...rest] = messages;
@@ -30,4 +30,26 @@ test('an error without a message gives its name, and a ring of causes ends', (t)
   const error = new Error('around');
   error.cause = error;
   t.is(errorText(error), 'around');
+});
+
+test('a change of the level is written, to a level that leaves it out as well as from one', (t) => {
+  const lines: object[] = [];
+  const options: { level: LogLevel; readonly format: 'json'; write: (line: string) => void } = {
+    level: 'info',
+    format: 'json',
+    write: (line) => lines.push(JSON.parse(line) as object),
+  };
+  const logger = createLogger(options);
+  const log = {
+    get level() {
+      return options.level;
+    },
+    change: (level: LogLevel) => void (options.level = level),
+  };
+  changeLevel(logger, log, 'error');
+  t.is(log.level, 'error');
+  changeLevel(logger, log, 'debug', { signal: 'SIGUSR2' });
+  t.is(lines.length, 2);
+  t.like(lines[0], { message: 'log level changed', level: 'error', before: 'info' });
+  t.like(lines[1], { message: 'log level changed', level: 'debug', before: 'error', signal: 'SIGUSR2' });
 });

@@ -29,6 +29,22 @@ export interface LoggerOptions {
   readonly write?: (line: string) => void;
 }
 
+/** What the log writes, for those who change it. */
+export interface LogControl {
+  readonly level: LogLevel;
+  /** Also for the other processes of the same server. */
+  change(level: LogLevel): void;
+}
+
+/** Changes the level and tells of it, with `how`: before, where it would not be written afterwards. */
+export function changeLevel(logger: Logger, log: LogControl, level: LogLevel, how: LogFields = {}): void {
+  const fields = { level, before: log.level, ...how };
+  const isWritten = logger.writes('warn');
+  if (isWritten) logger.warn('log level changed', fields);
+  log.change(level);
+  if (!isWritten) logger.warn('log level changed', fields);
+}
+
 const severity: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
 export function isLogLevel(text: string): text is LogLevel {

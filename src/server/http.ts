@@ -4,18 +4,11 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
-import { isLogLevel, logLevels, type Logger, type LogLevel } from '../lib/log.ts';
+import { changeLevel, isLogLevel, logLevels, type LogControl, type Logger } from '../lib/log.ts';
 import type { Metrics } from './metrics/registry.ts';
 import { health, livez, readyz, version, type HealthOptions, type Page } from './health-pages.ts';
 import type { TlsMaterial } from './tls-files.ts';
 import { createHttpsServer } from './tls-server.ts';
-
-/** What the log writes, for those who change it. */
-export interface LogControl {
-  readonly level: LogLevel;
-  /** Also for the other processes of the same server. */
-  change(level: LogLevel): void;
-}
 
 export interface HttpOptions extends HealthOptions {
   readonly metrics: Metrics;
@@ -91,9 +84,7 @@ async function levelAnswer(request: IncomingMessage, { log, logger }: HttpOption
   }
   const level = body.trim();
   if (!isLogLevel(level)) return text(400, `Expected ${logLevels.join(', ')} as the body\n`);
-  const before = log.level;
-  log.change(level);
-  logger.warn('log level changed', { level, before });
+  changeLevel(logger, log, level);
   return text(200, `successfully set log-level to ${level}\n`);
 }
 
