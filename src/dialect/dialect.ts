@@ -155,6 +155,8 @@ export interface PoolStats {
   readonly opened: number;
   readonly failed: number;
   readonly refused: number;
+  /** Callers that waited for too long. */
+  readonly late: number;
 }
 
 export interface DriverStats {

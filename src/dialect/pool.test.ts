@@ -91,6 +91,7 @@ test('a waiter that is aborted or waits too long leaves the queue', async (t) =>
   await t.throwsAsync(aborted, { message: 'gone' });
   const fault = await t.throwsAsync<SqlFault>(late, { instanceOf: SqlFault });
   t.is(fault.kind, 'busy');
+  t.like(pool.stats, { waiting: 0, refused: 0, late: 1 });
   await t.throwsAsync(pool.acquire(abort.signal), { message: 'gone' });
   pool.release(held, 'reusable');
   t.is(await pool.acquire(), held);

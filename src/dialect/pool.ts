@@ -46,6 +46,7 @@ export class Pool<C extends Pooled> {
   #opened = 0;
   #failed = 0;
   #refused = 0;
+  #late = 0;
 
   /** `connect` opens one connection and rejects with a SqlFault. */
   constructor(options: PoolOptions, connect: () => Promise<C>) {
@@ -63,6 +64,7 @@ export class Pool<C extends Pooled> {
       opened: this.#opened,
       failed: this.#failed,
       refused: this.#refused,
+      late: this.#late,
     };
   }
 
@@ -141,10 +143,11 @@ export class Pool<C extends Pooled> {
         },
       };
       const onAbort = () => waiter.reject(signal?.reason);
-      const timer = setTimeout(
-        () => waiter.reject(waitFault(this.#lent, this.#options)),
-        this.#options.connectTimeoutMs,
-      );
+      const onLate = () => {
+        this.#late++;
+        waiter.reject(waitFault(this.#lent, this.#options));
+      };
+      const timer = setTimeout(onLate, this.#options.connectTimeoutMs);
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiters.add(waiter);
       this.#pump();

@@ -209,9 +209,10 @@ class Connections {
   figures(): ConnectionFigures {
     let bytesReceived = this.#bytesReceived;
     let bytesSent = this.#bytesSent;
-    for (const { bytesRead, bytesWritten } of this.#open.values()) {
+    for (const { bytesRead, bytesWritten, writableLength } of this.#open.values()) {
       bytesReceived += bytesRead;
-      bytesSent += bytesWritten;
+      // What Node holds has not left, and never does where the connection ends first.
+      bytesSent += bytesWritten - writableLength;
     }
     const [open, accepted] = [this.#open.size, this.#accepted];
     return { open, accepted, bytesReceived, bytesSent, held: this.#loads.held, refused: this.#refused };

@@ -18,7 +18,9 @@ function labelsOf({ type, service, method }: MethodCalls): Labels<MethodLabel> {
 const nameOf = (store: Store | undefined) => store?.name ?? '';
 
 /** Told from the first call on, so that the first of them is seen to come. */
-const expected = new Set<number>([grpcCode.ok, grpcCode.internal, grpcCode.unavailable]);
+const expected = new Set<number>(
+  (['ok', 'unknown', 'internal', 'unavailable', 'dataLoss'] as const).map((name) => grpcCode[name]),
+);
 
 /** Adds them to `registry`. */
 export function addCallFamilies(registry: Registry, calls: CallMetrics): void {
@@ -90,7 +92,7 @@ function addEndFamilies(registry: Registry, calls: CallMetrics): void {
     registry,
     {
       name: 'switchyard_call_errors_total',
-      help: 'Calls that failed with an error of the etcd API, by its name.',
+      help: 'Calls that failed with an error of the etcd API, ours or of an etcd, by its name.',
       labels: ['reason', 'store'],
     },
     function* () {

@@ -3,7 +3,7 @@
 import test from 'ava';
 import { Registry } from 'prom-client';
 import { Histogram } from '../../lib/histogram.ts';
-import { counter, gauge, histogram } from './families.ts';
+import { counter, gauge, histogram, remembered } from './families.ts';
 
 test('families: what is not known is not told, and what was known does not stay', async (t) => {
   const registry = new Registry();
@@ -27,6 +27,14 @@ test('families: what is not known is not told, and what was known does not stay'
   value = 0;
   stores = ['b'];
   t.deepEqual(await lines(), ['one 0', 'ones_total 0', 'many{store="b"} 1']);
+});
+
+test('families: what was looked up serves the families of one text, and not of the next', async (t) => {
+  let looks = 0;
+  const look = remembered(() => ++looks);
+  t.deepEqual([look(), look(), look()], [1, 1, 1]);
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  t.is(look(), 2);
 });
 
 test('families: a histogram adds up its buckets', async (t) => {

@@ -17,6 +17,19 @@ export interface Family<L extends string> {
 /** Figures with their labels. */
 export type Samples<L extends string, T = number> = Iterable<readonly [Labels<L>, T]>;
 
+/** What was found this long ago serves the next family too. */
+const freshForMs = 100;
+
+/** `look`, so that all families of a text see the same, mostly: to look costs. */
+export function remembered<T>(look: () => T): () => T {
+  let found: { readonly value: T; readonly at: number } | undefined;
+  return () => {
+    const now = performance.now();
+    if (found === undefined || now - found.at >= freshForMs) found = { value: look(), at: now };
+    return found.value;
+  };
+}
+
 /** Figures that only grow. */
 export function counter<L extends string>(
   registry: Registry,

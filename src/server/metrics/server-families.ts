@@ -4,7 +4,7 @@
 import type { Registry } from 'prom-client';
 import type { Router } from '../../router/router.ts';
 import type { Readiness, StoreHealth } from '../readiness.ts';
-import { counter, gauge, type Labels, type Samples } from './families.ts';
+import { counter, gauge, remembered, type Labels, type Samples } from './families.ts';
 
 /** Types that have a line each. */
 const namedTypesMax = 100;
@@ -48,7 +48,7 @@ export function addServerFamilies(registry: Registry, sources: ServerSources): v
   gauge(registry, { name: 'switchyard_build_info', help: 'The running version; always 1.', labels }, () => [
     [build, 1],
   ]);
-  addConnectionFamilies(registry, sources.connections);
+  addConnectionFamilies(registry, remembered(sources.connections));
   gauge(
     registry,
     {

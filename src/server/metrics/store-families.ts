@@ -3,23 +3,23 @@
 import type { Registry } from 'prom-client';
 import type { Histogram } from '../../lib/histogram.ts';
 import type { Store, StoreStats } from '../../store/store.ts';
-import { counter, gauge, histogram, type Labels, type Samples } from './families.ts';
-
-/** What was found this long ago serves the next family too. */
-const freshForMs = 100;
+import { counter, gauge, histogram, remembered, type Labels, type Samples } from './families.ts';
 
 type Found = StoreStats & { readonly store: string };
 
 /** What looks up figures of all stores. */
 class StoreFamilies {
   readonly #registry: Registry;
-  readonly #stores: () => readonly Store[];
-  #found: readonly Found[] = [];
-  #foundAt = Number.NEGATIVE_INFINITY;
+  readonly #look: () => readonly Found[];
 
   constructor(registry: Registry, stores: () => readonly Store[]) {
     this.#registry = registry;
-    this.#stores = stores;
+    this.#look = remembered(() =>
+      stores().flatMap((store) => {
+        const stats = store.stats?.();
+        return stats === undefined ? [] : [{ ...stats, store: store.name }];
+      }),
+    );
   }
 
   /** One figure a store; `_total` at the end of the name: one that only grows. Undefined: not known now. */
@@ -55,17 +55,6 @@ class StoreFamilies {
       for (const [labels, value] of samples(stats))
         yield [{ ...labels, store: stats.store } as Labels<L | 'store'>, value];
     }
-  }
-
-  /** All families of a text see the same, mostly. */
-  #look(): readonly Found[] {
-    const now = performance.now();
-    if (now - this.#foundAt < freshForMs) return this.#found;
-    this.#foundAt = now;
-    return (this.#found = this.#stores().flatMap((store) => {
-      const stats = store.stats?.();
-      return stats === undefined ? [] : [{ ...stats, store: store.name }];
-    }));
   }
 }
 
@@ -125,13 +114,14 @@ function addReads(families: StoreFamilies): void {
     'Requests that were refused since too many waited for the store, or for too long, by what they waited for.',
     ['limit'],
     ({ writes, gets, compaction, driver }) => {
-      const connections = [...driver.pools.values()].reduce((sum, { refused }) => sum + refused, 0);
+      const pools = [...driver.pools.values()];
       return [
         [{ limit: 'writes' }, writes.refused],
         [{ limit: 'write_wait' }, writes.late],
         [{ limit: 'gets' }, gets.refused],
         [{ limit: 'compactions' }, compaction.refused],
-        [{ limit: 'database_connections' }, connections],
+        [{ limit: 'database_connections' }, pools.reduce((sum, { refused }) => sum + refused, 0)],
+        [{ limit: 'connection_wait' }, pools.reduce((sum, { late }) => sum + late, 0)],
       ];
     },
   );
