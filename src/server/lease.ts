@@ -46,15 +46,13 @@ class Leases {
     this.#others = new OtherStores(router, logger);
   }
 
-  readonly grant: UnaryHandler = async (request, { signal, ...context }) => {
+  readonly grant: UnaryHandler = async (request, context) => {
     const store = this.#router.defaultStore;
-    if (store.passthrough !== undefined) {
-      return passUnary(store.passthrough, request, { ...context, signal });
-    }
+    if (store.passthrough !== undefined) return passUnary(store.passthrough, request, context);
     const { id, ttl } = decodeLeaseGrantRequest(request);
     if (ttl > ttlSecondsMax) throw new EtcdError('leaseTtlTooLarge');
     const chosen = id === 0n ? randomLeaseId() : id;
-    return encodeLeaseGrantResponse(await store.leaseGrant({ id: chosen, ttl }, signal));
+    return encodeLeaseGrantResponse(await store.leaseGrant({ id: chosen, ttl }, context.signal));
   };
 
   /** In the default store first: where another one takes the lease over just now, it looks there once more. */

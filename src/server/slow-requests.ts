@@ -46,16 +46,14 @@ export class SlowRequests {
   answered(end: CallEnd, asked: Buffer, sending: Sending): void {
     if (!sending.isHeldBack) {
       if (end.endedAt - end.startedAt >= this.#options.atLeastMs)
-        this.#tell(end, this.#about(end.method, asked), end.endedAt);
+        this.#tell(end, this.#about(end, asked), end.endedAt);
       return;
     }
-    // Found out now: until the client has taken its answer what it asked is not kept.
-    const about = this.#about(end.method, asked);
-    const { id } = end.request;
+    // Found out now: until the client has taken its answer neither what it asked nor its headers are kept.
+    const about = this.#about(end, asked);
     sending.whenLeft(() => {
       const sentAt = performance.now();
-      if (sentAt - end.startedAt >= this.#options.atLeastMs)
-        this.#tell(end, { request: id, ...about }, sentAt);
+      if (sentAt - end.startedAt >= this.#options.atLeastMs) this.#tell(end, about, sentAt);
     });
   }
 
@@ -68,10 +66,9 @@ export class SlowRequests {
     if (!workForNobody(() => this.#budget.take())) return;
     const databaseMs = Math.min(request.databaseMs, endedAt - startedAt);
     this.#options.logger.warn('slow request', {
-      request: request.id,
+      ...about,
       method,
       ...(store === undefined ? {} : { store }),
-      ...about,
       code,
       ms: rounded(sentAt - startedAt),
       waitedMs: rounded(endedAt - startedAt - databaseMs),
@@ -80,19 +77,19 @@ export class SlowRequests {
     });
   }
 
-  /** What the request is about, as far as its keys tell. */
-  #about(method: string, asked: Buffer): object {
+  /** Which request it is, and what it is about, as far as its keys tell. */
+  #about({ request: { id }, method }: CallEnd, asked: Buffer): object {
     const { logger, router } = this.#options;
     const ranges = rangesIn(method, asked);
-    if (ranges.length === 0) return {};
+    if (ranges.length === 0) return { request: id };
     const types = [...new Set(ranges.map((range) => router.typeOf(range)))];
     const type = types.length > namedMax ? `${types.slice(0, namedMax).join(', ')}, …` : types.join(', ');
-    if (!logger.writes('debug')) return { type };
+    if (!logger.writes('debug')) return { request: id, type };
     const text = (key: Buffer) => key.toString('latin1');
     const keys = ranges
       .slice(0, namedMax)
       .map(({ start, end }) => (end === undefined ? [text(start)] : [text(start), text(end)]));
-    return { type, keys };
+    return { request: id, type, keys };
   }
 }
 
