@@ -27,6 +27,7 @@ import { LifeCycle } from './life-cycle.ts';
 import { listen, type Listener } from './listener.ts';
 import { createMaintenanceService } from './maintenance.ts';
 import { CallMetrics } from './metrics/calls.ts';
+import { remembered } from './metrics/families.ts';
 import { createMetrics } from './metrics/registry.ts';
 import type { ConnectionFigures } from './metrics/server-families.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
@@ -188,6 +189,17 @@ class Connections {
   /** Of connections that are closed. */
   #bytesReceived = 0;
   #bytesSent = 0;
+  /** Of all connections. */
+  readonly #traffic = remembered(() => {
+    let bytesReceived = this.#bytesReceived;
+    let bytesSent = this.#bytesSent;
+    for (const { bytesRead, bytesWritten, writableLength } of this.#open.values()) {
+      bytesReceived += bytesRead;
+      // What Node holds has not left, and never does where the connection ends first.
+      bytesSent += bytesWritten - writableLength;
+    }
+    return { bytesReceived, bytesSent };
+  });
 
   constructor(methods: ReadonlyMap<string, Serve>, { calls, logger }: ConnectionsOptions) {
     this.#methods = methods;
@@ -207,15 +219,8 @@ class Connections {
   }
 
   figures(): ConnectionFigures {
-    let bytesReceived = this.#bytesReceived;
-    let bytesSent = this.#bytesSent;
-    for (const { bytesRead, bytesWritten, writableLength } of this.#open.values()) {
-      bytesReceived += bytesRead;
-      // What Node holds has not left, and never does where the connection ends first.
-      bytesSent += bytesWritten - writableLength;
-    }
     const [open, accepted] = [this.#open.size, this.#accepted];
-    return { open, accepted, bytesReceived, bytesSent, held: this.#loads.held, refused: this.#refused };
+    return { open, accepted, ...this.#traffic(), held: this.#loads.held, refused: this.#refused };
   }
 
   /** Serves what comes over `socket`. */

@@ -4,7 +4,7 @@
 import type { Registry } from 'prom-client';
 import type { Router } from '../../router/router.ts';
 import type { Readiness, StoreHealth } from '../readiness.ts';
-import { counter, gauge, remembered, type Labels, type Samples } from './families.ts';
+import { counter, gauge, type Labels, type Samples } from './families.ts';
 
 /** Types that have a line each. */
 const namedTypesMax = 100;
@@ -33,6 +33,7 @@ export interface ServerSources {
   readonly version: string;
   /** Which of several processes this is, from 1; undefined: the only one. */
   readonly worker: number | undefined;
+  /** Asked for by each family. */
   readonly connections: () => ConnectionFigures;
   /** When the certificate ends, in milliseconds since the epoch; undefined: there is none. */
   readonly certificateEndsAt: () => number | undefined;
@@ -48,7 +49,7 @@ export function addServerFamilies(registry: Registry, sources: ServerSources): v
   gauge(registry, { name: 'switchyard_build_info', help: 'The running version; always 1.', labels }, () => [
     [build, 1],
   ]);
-  addConnectionFamilies(registry, remembered(sources.connections));
+  addConnectionFamilies(registry, sources.connections);
   gauge(
     registry,
     {
