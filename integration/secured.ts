@@ -11,7 +11,7 @@ import { freePort, startSwitchyard, tempFolder } from './servers/index.ts';
 /** See `files`. */
 export interface Files {
   readonly folder: string;
-  write(name: string, text: string): string;
+  readonly write: (name: string, text: string) => string;
   pair(name: string, certificate: Certificate): string[];
 }
 

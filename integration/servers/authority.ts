@@ -93,10 +93,16 @@ export interface Authority {
   /** `hostnames`: the DNS names in it; default: localhost. */
   issue(subject: string, hostnames?: readonly string[]): Certificate;
   /** The list of certificates that count no more. */
-  revoke(certificates: readonly Certificate[]): string;
+  revoke(certificates: readonly Pick<Certificate, 'cert'>[]): string;
+  /** An authority that this one vouches for. Who shows a certificate of it shows its `cert` too. */
+  below(name: string): Authority;
 }
 
-function revocationList(issuer: string, issuerKey: KeyObject, certificates: readonly Certificate[]): string {
+function revocationList(
+  issuer: string,
+  issuerKey: KeyObject,
+  certificates: readonly Pick<Certificate, 'cert'>[],
+): string {
   const since = time(new Date(Date.now() - dayMs));
   const revoked = certificates.map(({ cert }) => {
     const serial = Buffer.from(new X509Certificate(cert).serialNumber, 'hex');
@@ -116,11 +122,11 @@ function revocationList(issuer: string, issuerKey: KeyObject, certificates: read
 }
 
 /** A new one, whose key stays here. */
-export function createAuthority(name: string): Authority {
+export function createAuthority(name: string, above?: { name: string; key: KeyObject }): Authority {
   const { privateKey, publicKey } = keyPair();
   const key = createPrivateKey(privateKey);
   return {
-    cert: issue(name, name, key, { publicKey }),
+    cert: issue(name, above?.name ?? name, above?.key ?? key, { publicKey }),
     issue: (subject, hostnames = ['localhost']) => {
       const own = keyPair();
       return {
@@ -129,5 +135,6 @@ export function createAuthority(name: string): Authority {
       };
     },
     revoke: (certificates) => revocationList(name, key, certificates),
+    below: (other) => createAuthority(other, { name, key }),
   };
 }

@@ -6,10 +6,11 @@ const reasons: Readonly<Record<string, string>> = {
   EISDIR: 'a directory',
   EACCES: 'no permission',
   EPERM: 'no permission',
+  ENXIO: 'no regular file',
 };
 
-/** `no such file`, `a directory`, `no permission`, else the system's code. */
+/** `no such file`, `a directory`, `no permission`, else the system's code, or the message of an error without one. */
 export function fileReason(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code ?? String(error);
-  return reasons[code] ?? code;
+  const { code, message } = error as NodeJS.ErrnoException;
+  return code === undefined ? message : (reasons[code] ?? code);
 }

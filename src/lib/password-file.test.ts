@@ -1,6 +1,7 @@
 // What is taken for a password, and what is said of a file that has none.
 
 import test from 'ava';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,6 +36,10 @@ test('password file: what cannot be one is named, and not shown', async (t) => {
   t.is(await message(), `${expected}: more than 4096 bytes`);
   rmSync(path);
   mkdirSync(path);
+  t.is(await message(), `${expected}: no regular file`);
+  rmSync(path, { recursive: true });
+  // Nobody writes into it: who opened it to read would wait for ever.
+  execFileSync('mkfifo', [path]);
   t.is(await message(), `${expected}: no regular file`);
 });
 

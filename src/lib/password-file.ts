@@ -3,6 +3,7 @@
 
 import { open } from 'node:fs/promises';
 import { fileReason } from './file-reason.ts';
+import { openFlags } from './regular-file.ts';
 
 const passwordBytesMax = 4096;
 
@@ -12,7 +13,7 @@ export async function readPasswordFile(path: string): Promise<string> {
     new Error(`Expected a file with a password, got ${JSON.stringify(path)}: ${got}`);
   let text: string;
   try {
-    const file = await open(path, 'r');
+    const file = await open(path, openFlags);
     try {
       if (!(await file.stat()).isFile()) throw refuse('no regular file');
       const { buffer, bytesRead } = await file.read(Buffer.alloc(passwordBytesMax + 1));

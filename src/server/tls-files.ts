@@ -1,11 +1,13 @@
 // The server's certificate, its key and the authority of its clients, read from files and read again when they change. A
 // file that cannot be read or used leaves what is in use as it is: a renewal half written must not stop the server.
 
-import { constants, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { constants, createPrivateKey, X509Certificate } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { createSecureContext, type SecureContextOptions, type Server } from 'node:tls';
 import { fileReason } from '../lib/file-reason.ts';
-import type { Logger } from '../lib/log.ts';
+import { errorText, type Logger } from '../lib/log.ts';
+import { certificatesIn, pemBlocks } from '../lib/pem.ts';
+import { readRegularFile } from '../lib/regular-file.ts';
 import type { AllowedClients } from './client-names.ts';
 
 /** How often the files are looked at. Looking, not notification: secrets mounted by Kubernetes change by symlink. */
@@ -16,7 +18,7 @@ export interface TlsPaths {
   readonly keyFile: string;
   /** With it, only clients with a certificate of this authority are let in. */
   readonly trustedCaFile?: string;
-  /** Certificates of the authority that do not count any more. */
+  /** Certificates that do not count any more: a list of each authority, those in the middle of a chain included. */
   readonly crlFile?: string;
 }
 
@@ -45,7 +47,10 @@ export class TlsMaterial {
   readonly #servers = new Set<Server>();
   readonly #timer: NodeJS.Timeout;
   #context: SecureContextOptions;
+  /** Of the files in use. */
   #stamp: string;
+  /** Why the files that are there now cannot be used, as it was logged. */
+  #failure: string | undefined;
 
   /** @throws TlsFileError when the files cannot be used. */
   constructor(settings: TlsSettings, logger: Logger) {
@@ -83,18 +88,25 @@ export class TlsMaterial {
     this.#servers.delete(server);
   }
 
-  /** Looks at the files now. */
+  /** Looks at the files now. Those that cannot be used are tried again each time, and told of when the reason is another. */
   refresh(): void {
     const stamp = stampOf(this.#settings);
-    if (stamp === this.#stamp) return;
-    // Also on failure: the same broken files are reported once.
-    this.#stamp = stamp;
+    if (stamp === this.#stamp) {
+      this.#failure = undefined;
+      return;
+    }
     try {
-      this.#context = load(this.#settings);
+      const context = load(this.#settings);
       // Tickets of sessions from before count no more, so whoever comes back shows a certificate to the new authority.
-      for (const server of this.#servers) server.setSecureContext(this.#context);
+      for (const server of this.#servers) server.setSecureContext(context);
+      this.#context = context;
+      this.#stamp = stamp;
+      this.#failure = undefined;
       this.#logger.info('certificate reloaded', { certFile: this.#settings.certFile });
     } catch (error) {
+      const failure = error instanceof Error ? errorText(error) : String(error);
+      if (failure === this.#failure) return;
+      this.#failure = failure;
       this.#logger.error('certificate not reloaded, the old one stays in use', { error });
     }
   }
@@ -112,8 +124,9 @@ function pathsOf({ certFile, keyFile, trustedCaFile, crlFile }: TlsPaths): strin
 function stampOf(paths: TlsPaths): string {
   const parts = pathsOf(paths).map((path) => {
     try {
-      const { ino, size, mtimeMs } = statSync(path);
-      return `${ino}-${size}-${mtimeMs}`;
+      // A change of the mode, or one within a tick of the clock that mtime has, shows in ctime.
+      const { ino, size, mtimeMs, ctimeMs } = statSync(path);
+      return `${ino}-${size}-${mtimeMs}-${ctimeMs}`;
     } catch (error) {
       // Whoever reads it says so.
       return fileReason(error);
@@ -122,28 +135,55 @@ function stampOf(paths: TlsPaths): string {
   return parts.join(' ');
 }
 
-function read(path: string): Buffer {
+/** What `take` makes of the file. @throws TlsFileError that names the file. */
+function taken<T>(path: string, expected: string, take: (bytes: Buffer) => T): T {
+  let bytes: Buffer;
   try {
-    return readFileSync(path);
+    bytes = readRegularFile(path);
   } catch (error) {
     throw new TlsFileError(`Expected a readable PEM file, got ${path}: ${fileReason(error)}`);
   }
+  try {
+    return take(bytes);
+  } catch (cause) {
+    throw new TlsFileError(`Expected ${expected}, got ${path}: ${reasonOf(cause)}`, { cause });
+  }
 }
 
-/** OpenSSL passes over what is no PEM in these two, and would then refuse everybody, or let in who is in the list. */
-function readPem(path: string, label: string): Buffer {
-  const bytes = read(path);
-  if (bytes.includes(`-----BEGIN ${label}-----`)) return bytes;
-  throw new TlsFileError(`Expected a PEM file with a ${label}, got ${path} without one`);
+const reasonOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/** As OpenSSL takes it, with those that follow it up to its authority. @throws Error */
+function ownCertificate(bytes: Buffer): Buffer {
+  certificatesIn(bytes);
+  return bytes;
+}
+
+function ownKey(bytes: Buffer): Buffer {
+  createPrivateKey(bytes);
+  return bytes;
+}
+
+/** One text each: of a text with several, Node takes the first. @throws Error */
+function revocationLists(bytes: Buffer, ca: readonly string[]): readonly string[] {
+  const lists = pemBlocks(bytes, 'X509 CRL');
+  createSecureContext({ ca: [...ca], crl: [...lists] });
+  return lists;
 }
 
 function load(settings: TlsSettings): SecureContextOptions {
   const { certFile, keyFile, trustedCaFile, crlFile, minVersion, maxVersion, ciphers } = settings;
+  const cert = taken(certFile, 'certificates in PEM', ownCertificate);
+  const key = taken(keyFile, 'a private key in PEM without a passphrase', ownKey);
+  const ca = trustedCaFile === undefined ? [] : taken(trustedCaFile, 'certificates in PEM', certificatesIn);
+  const crl =
+    crlFile === undefined
+      ? []
+      : taken(crlFile, 'revocation lists in PEM', (bytes) => revocationLists(bytes, ca));
   const context: SecureContextOptions = {
-    cert: read(certFile),
-    key: read(keyFile),
-    ...(trustedCaFile === undefined ? {} : { ca: readPem(trustedCaFile, 'CERTIFICATE') }),
-    ...(crlFile === undefined ? {} : { crl: readPem(crlFile, 'X509 CRL') }),
+    cert,
+    key,
+    ...(ca.length === 0 ? {} : { ca: [...ca] }),
+    ...(crl.length === 0 ? {} : { crl: [...crl] }),
     minVersion,
     maxVersion,
     ciphers: [...ciphers13, ...ciphers].join(':'),
@@ -153,10 +193,10 @@ function load(settings: TlsSettings): SecureContextOptions {
   try {
     // Fails here, with the operator, and not at the first client.
     createSecureContext(context);
-  } catch (error) {
+  } catch (cause) {
     throw new TlsFileError(
-      `Expected a certificate and its key, got ${certFile} and ${keyFile}, which do not make a pair`,
-      { cause: error },
+      `Expected a certificate and its key, got ${certFile} and ${keyFile}: ${reasonOf(cause)}`,
+      { cause },
     );
   }
   return context;

@@ -2,12 +2,12 @@
 // while none is, a call waits for one up to `connectWaitMs` and then fails with Unavailable, so a member's restart goes
 // unnoticed and an etcd that is down is said to be down.
 
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { createSecureContext, type ConnectionOptions as TlsOptions } from 'node:tls';
 import { EtcdError, etcdErrors } from '../../etcd/errors.ts';
 import { orAborted } from '../../lib/abort.ts';
 import type { Logger } from '../../lib/log.ts';
+import { certificatesIn } from '../../lib/pem.ts';
+import { readRegularFile } from '../../lib/regular-file.ts';
 import { type BackendTls, type RawCallOptions, type RawStream } from '../store.ts';
 import { isTokenOver, loginOf, type EtcdLogin } from './login.ts';
 import { EtcdMember } from './member.ts';
@@ -144,15 +144,14 @@ function tlsOptions(url: URL, tls: BackendTls | undefined): TlsOptions {
   if (url.protocol === 'http:') return {};
   if (url.protocol !== 'https:')
     throw new Error(`Expected http:// or https:// for etcd, got ${url.protocol}//`);
-  const file = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path));
+  const file = (path: string | undefined) => (path === undefined ? undefined : readRegularFile(path));
   const [ca, key, cert] = [file(tls?.caFile), file(tls?.keyFile), file(tls?.certFile)];
-  const options = {
-    ...(ca === undefined ? {} : { ca }),
-    ...(key === undefined ? {} : { key }),
-    ...(cert === undefined ? {} : { cert }),
-  };
   try {
-    if (ca !== undefined) authorityOf(ca);
+    const options = {
+      ...(ca === undefined ? {} : { ca: [...certificatesIn(ca)] }),
+      ...(key === undefined ? {} : { key }),
+      ...(cert === undefined ? {} : { cert }),
+    };
     return { secureContext: createSecureContext(options), rejectUnauthorized: tls?.skipVerify !== true };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -161,6 +160,3 @@ function tlsOptions(url: URL, tls: BackendTls | undefined): TlsOptions {
     });
   }
 }
-
-/** The first in a file. @throws Error when it has none: node would pass it over, and trust nobody. */
-const authorityOf = (pem: Buffer) => new X509Certificate(pem);
