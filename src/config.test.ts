@@ -98,6 +98,11 @@ const mistakes: readonly [string[], RegExp][] = [
   [['--watch-progress-notify-interval', '-1s'], /0 for the default .* got -1s$/],
   [['--workers', '0'], /^Expected a whole number from 1 to 64 for --workers, got 0$/],
   [['--workers=1.5'], /got 1\.5$/],
+  // What slipped into another flag's place.
+  [['--listen-client-urls=postgres://u:p@h/db'], /got a text that may hold a password$/],
+  [['--listen-client-urls=http://:geheim@127.0.0.1:1'], /got a text that may hold a password$/],
+  [['--key-prefix=postgres://u:p@h/db'], /got a text that may hold a password$/],
+  [['--log-level=postgres://u:p@h/db'], /got a text that may hold a password$/],
   [
     ['--workers=2', '--listen-metrics-urls=http://127.0.0.1:65535'],
     /^Expected ports 65535 to 65536 for the metrics of 2 workers, got none above 65535$/,

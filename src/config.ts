@@ -3,7 +3,7 @@
 
 import { parseDuration } from './lib/duration.ts';
 import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
-import { shown } from './lib/shown.ts';
+import { shown, shownAddress } from './lib/shown.ts';
 import { workerPortProblems } from './lib/worker-ports.ts';
 import { observeFlags, readObserve, type ObserveSettings } from './observe-flags.ts';
 import { readTls, tlsFlags, type TlsSettings } from './tls-flags.ts';
@@ -148,9 +148,9 @@ export function flagHelp(): string {
 
 type Values = ReadonlyMap<string, string>;
 
-function parseSwitch(shown: string, text: string, problems: string[]): string {
+function parseSwitch(flag: string, text: string, problems: string[]): string {
   if (text === 'true' || text === 'false') return text;
-  problems.push(`Expected true or false for ${shown}, got ${text}`);
+  problems.push(`Expected true or false for ${flag}, got ${shown(text)}`);
   return 'false';
 }
 
@@ -208,6 +208,11 @@ class Reader {
     return value === '' ? undefined : value;
   }
 
+  /** Whether somebody gave it, with whatever value; a twin that is empty does not count. */
+  isGiven(name: FlagName): boolean {
+    return this.#given.has(name) || this.#twins.has(name);
+  }
+
   on(name: FlagName): boolean {
     return this.text(name) === 'true';
   }
@@ -221,7 +226,7 @@ class Reader {
     const value = this.text(name) ?? fallback;
     const found = choices.find((choice) => choice === value);
     if (found === undefined)
-      this.problems.push(`Expected ${choices.join(', ')} for ${this.shown(name)}, got ${value}`);
+      this.problems.push(`Expected ${choices.join(', ')} for ${this.shown(name)}, got ${shown(value)}`);
     return found ?? fallback;
   }
 
@@ -229,7 +234,7 @@ class Reader {
     const value = this.text(name) ?? '';
     if (/^\d+$/u.test(value) && Number(value) >= min && Number(value) <= max) return Number(value);
     this.problems.push(
-      `Expected a whole number from ${min} to ${max} for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
+      `Expected a whole number from ${min} to ${max} for ${this.shown(name)}, got ${value === '' ? 'nothing' : shown(value)}`,
     );
     return min;
   }
@@ -244,7 +249,7 @@ class Reader {
     if (ms === 0 && zero !== undefined) return zero;
     if (ms !== undefined && ms > 0 && ms <= durationMsMax) return ms;
     this.problems.push(
-      `Expected a duration such as 1m30s or a number of seconds, ${zero === undefined ? 'above 0' : `0 for ${zeroMeans}`} and at most 24h, for ${this.shown(name)}, got ${value === '' ? 'nothing' : value}`,
+      `Expected a duration such as 1m30s or a number of seconds, ${zero === undefined ? 'above 0' : `0 for ${zeroMeans}`} and at most 24h, for ${this.shown(name)}, got ${value === '' ? 'nothing' : shown(value)}`,
     );
     return 1000;
   }
@@ -255,7 +260,7 @@ class Reader {
       const url = parseListenUrl(part.trim());
       if (url !== undefined) return [url];
       this.problems.push(
-        `Expected http://HOST:PORT or https://HOST:PORT in ${this.shown(name)}, got ${part.trim()}`,
+        `Expected http://HOST:PORT or https://HOST:PORT in ${this.shown(name)}, got ${shownAddress(part.trim())}`,
       );
       return [];
     });
@@ -281,7 +286,7 @@ function readKeyPrefix(reader: Reader): string {
   const text = reader.text('key-prefix') ?? '';
   if (/^\/[^/]+(\/[^/]+)*\/?$/u.test(text)) return text.replace(/\/$/u, '');
   reader.problems.push(
-    `Expected a path such as /registry for ${reader.shown('key-prefix')}, got ${text === '' ? 'nothing' : text}`,
+    `Expected a path such as /registry for ${reader.shown('key-prefix')}, got ${text === '' ? 'nothing' : shown(text)}`,
   );
   return '/registry';
 }

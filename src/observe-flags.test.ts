@@ -43,6 +43,15 @@ test('flags: a flag wins over the variables of OpenTelemetry', (t) => {
     read([on], { OTEL_EXPORTER_OTLP_ENDPOINT: 'https://general' }).tracing?.endpoint,
     'https://general:4317',
   );
+  // A scheme's own port is one as well.
+  for (const [address, endpoint] of [
+    ['https://general:443', 'https://general:443'],
+    ['https://general:443/', 'https://general:443'],
+    ['http://[::1]:80', 'http://[::1]:80'],
+    ['http://[::1]', 'http://[::1]:4317'],
+    ['general:80', 'http://general:80'],
+  ] as const)
+    t.is(read([on, '--distributed-tracing-address', address]).tracing?.endpoint, endpoint);
   const flags = [
     '--distributed-tracing-address=10.0.0.1:1',
     '--distributed-tracing-service-name=mine',
@@ -70,3 +79,17 @@ test('flags: an address that is none is refused, with where it stands', (t) => {
   for (const [args, env, message] of mistakes)
     t.regex(t.throws(() => read([on, ...args], env), { instanceOf: UsageError }).message, message);
 });
+
+for (const address of [
+  'http://u:geheim@h:1',
+  'http://:geheim@h:1',
+  'u:geheim@h',
+  'https://h:1/?key=geheim',
+]) {
+  test(`flags: a collector at ${address} is refused, and its address not told`, (t) => {
+    const error = t.throws(() => read([on], { OTEL_EXPORTER_OTLP_ENDPOINT: address }), {
+      instanceOf: UsageError,
+    });
+    t.regex(error.message, /in OTEL_EXPORTER_OTLP_ENDPOINT, got a text that may hold a password$/);
+  });
+}

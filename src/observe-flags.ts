@@ -2,6 +2,7 @@
 
 import type { LogFormat, LogLevel } from './lib/log.ts';
 import { logLevels } from './lib/log.ts';
+import { shownAddress } from './lib/shown.ts';
 
 /** What is told, and how much. */
 export interface ObserveSettings {
@@ -109,9 +110,10 @@ const million = 1_000_000;
 function endpointOf(text: string): string | undefined {
   const url = URL.parse(text.includes('://') ? text : `http://${text}`);
   if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) return undefined;
-  if (url.username !== '' || url.search !== '' || url.pathname !== '/' || url.hostname === '')
-    return undefined;
-  const port = url.port === '' ? '4317' : url.port;
+  if (url.username !== '' || url.password !== '') return undefined;
+  if (url.search !== '' || url.pathname !== '/' || url.hostname === '') return undefined;
+  // The URL parser drops a scheme's own port, which is not to come to mean the collectors' own.
+  const port = url.port || (/:(\d+)\/?$/u.exec(text.trim())?.[1] ?? '4317');
   return `${url.protocol}//${url.hostname}:${port}`;
 }
 
@@ -142,7 +144,7 @@ function readTracing(reader: FlagReader, env: NodeJS.ProcessEnv): TracingSetting
   if (endpoint === undefined) {
     const where = given === undefined ? variable : reader.shown('distributed-tracing-address');
     reader.problems.push(
-      `Expected HOST:PORT, http://HOST:PORT or https://HOST:PORT in ${where}, got ${address}`,
+      `Expected HOST:PORT, http://HOST:PORT or https://HOST:PORT in ${where}, got ${shownAddress(address)}`,
     );
     return undefined;
   }

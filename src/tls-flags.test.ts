@@ -4,7 +4,9 @@ import test from 'ava';
 import { flagHelp, readConfig, UsageError } from './config.ts';
 
 const secure = ['--listen-client-urls=https://127.0.0.1:1', '--cert-file=c', '--key-file=k'];
-const read = (args: readonly string[]) => readConfig(args, {}, { name: 'here', logsTo: 'elsewhere' });
+const clients = [...secure, '--trusted-ca-file=a'];
+const read = (args: readonly string[], env: NodeJS.ProcessEnv = {}) =>
+  readConfig(args, env, { name: 'here', logsTo: 'elsewhere' });
 
 test('tls flags: what HTTP/2 permits, from TLS 1.2 on, and whoever comes', (t) => {
   t.is(read([]).tls, undefined);
@@ -15,7 +17,6 @@ test('tls flags: what HTTP/2 permits, from TLS 1.2 on, and whoever comes', (t) =
 });
 
 test('tls flags: names of clients, versions and ciphers', (t) => {
-  const clients = [...secure, '--trusted-ca-file=a'];
   t.deepEqual(read([...clients, '--client-cert-allowed-cn=kube, other']).tls?.allowedClients, {
     by: 'common name',
     names: ['kube', 'other'],
@@ -57,6 +58,23 @@ const mistakes: readonly [readonly string[], RegExp][] = [
   [['--tls-min-version=TLS1.1'], /^Expected TLS1\.2 or TLS1\.3 for --tls-min-version, got TLS1\.1$/],
   [['--tls-max-version=constructor'], /^Expected TLS1\.2 or TLS1\.3 for --tls-max-version/],
   [
+    ['--tls-min-version=TLS1.3', '--tls-max-version=TLS1.4'],
+    /^Expected TLS1\.2 or TLS1\.3 for --tls-max-version, got TLS1\.4$/,
+  ],
+  [[...clients, '--client-cert-allowed-cn='], /^Expected names in --client-cert-allowed-cn, got none$/],
+  [[...clients, '--client-cert-allowed-cn', ' , '], /^Expected names in --client-cert-allowed-cn, got none$/],
+  [
+    [...clients, '--client-cert-allowed-hostname='],
+    /^Expected names in --client-cert-allowed-hostname, got none$/,
+  ],
+  [['--cipher-suites=,'], /^Expected names in --cipher-suites, got none$/],
+  [[...secure, '--trusted-ca-file='], /^Expected a file after --trusted-ca-file, got none$/],
+  [
+    [...secure, '--trusted-ca-file=', '--client-cert-auth'],
+    /^Expected a file after --trusted-ca-file, got none$/,
+  ],
+  [[...clients, '--client-crl-file', ''], /^Expected a file after --client-crl-file, got none$/],
+  [
     ['--tls-min-version=TLS1.3', '--tls-max-version=TLS1.2'],
     /^Expected --tls-min-version to be at most --tls-max-version, got a later one$/,
   ],
@@ -77,6 +95,12 @@ for (const [args, expected] of mistakes) {
     t.regex(error.message, expected);
   });
 }
+
+test('tls flags: a twin that is empty is not given, and one without a name is refused', (t) => {
+  const twin = (value: string) => read(clients, { SWITCHYARD_CLIENT_CERT_ALLOWED_CN: value });
+  t.is(twin('').tls?.allowedClients, undefined);
+  t.throws(() => twin(' '), { message: 'Expected names in SWITCHYARD_CLIENT_CERT_ALLOWED_CN, got none' });
+});
 
 test('tls flags: the help of both flags about client certificates says that the authority is enough', (t) => {
   t.regex(flagHelp(), /--trusted-ca-file .*clients without a certificate of it are refused/);

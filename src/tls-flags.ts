@@ -2,6 +2,7 @@
 // it has the flag. Used by config.ts.
 
 import type { ListenUrl } from './lib/listen-url.ts';
+import { shown } from './lib/shown.ts';
 
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
 
@@ -57,7 +58,7 @@ export const tlsFlags = [
     name: 'client-crl-file',
     value: 'text',
     placeholder: 'FILE',
-    help: 'revocation list of the authority (PEM); clients with a certificate in it are refused',
+    help: 'revocation lists (PEM), one of each authority; clients with a certificate in one are refused',
   },
   {
     name: 'tls-min-version',
@@ -85,7 +86,10 @@ type TlsFlagName = (typeof tlsFlags)[number]['name'];
 /** What is read from: the values given, and where problems are noted. */
 interface FlagReader {
   readonly problems: string[];
+  /** Undefined when it is empty, too. */
   text(name: TlsFlagName): string | undefined;
+  /** Whether somebody gave it, with whatever value. */
+  isGiven(name: TlsFlagName): boolean;
   on(name: TlsFlagName): boolean;
   /** How the operator wrote it, for messages. */
   shown(name: TlsFlagName): string;
@@ -103,25 +107,33 @@ const suites: Readonly<Record<string, string>> = {
   TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256: 'ECDHE-RSA-CHACHA20-POLY1305',
 };
 
+/** Names between commas. One that was given and has none, as by a variable that is not set, would allow all that it is to narrow. */
 function listOf(reader: FlagReader, name: TlsFlagName): string[] {
   const parts = (reader.text(name) ?? '').split(',').map((part) => part.trim());
-  return parts.filter((part) => part !== '');
+  const names = parts.filter((part) => part !== '');
+  if (names.length === 0 && reader.isGiven(name))
+    reader.problems.push(`Expected names in ${reader.shown(name)}, got none`);
+  return names;
 }
 
-function readVersion(reader: FlagReader, name: 'tls-min-version' | 'tls-max-version'): TlsVersion {
+/** Undefined where a problem was noted. */
+function readVersion(
+  reader: FlagReader,
+  name: 'tls-min-version' | 'tls-max-version',
+): TlsVersion | undefined {
   const text = reader.text(name) ?? '';
   const found = Object.hasOwn(versions, text) ? versions[text] : undefined;
   if (found === undefined)
     reader.problems.push(
-      `Expected ${Object.keys(versions).join(' or ')} for ${reader.shown(name)}, got ${text || 'nothing'}`,
+      `Expected ${Object.keys(versions).join(' or ')} for ${reader.shown(name)}, got ${shown(text) || 'nothing'}`,
     );
-  return found ?? 'TLSv1.2';
+  return found;
 }
 
 function readVersions(reader: FlagReader): Pick<TlsSettings, 'minVersion' | 'maxVersion' | 'ciphers'> {
   const minVersion = readVersion(reader, 'tls-min-version');
   const maxVersion = readVersion(reader, 'tls-max-version');
-  if (minVersion > maxVersion)
+  if (minVersion !== undefined && maxVersion !== undefined && minVersion > maxVersion)
     reader.problems.push('Expected --tls-min-version to be at most --tls-max-version, got a later one');
   const given = listOf(reader, 'cipher-suites');
   if (given.length > 0 && minVersion === 'TLSv1.3')
@@ -129,11 +141,15 @@ function readVersions(reader: FlagReader): Pick<TlsSettings, 'minVersion' | 'max
   for (const name of given) {
     if (!Object.hasOwn(suites, name))
       reader.problems.push(
-        `Expected names among ${Object.keys(suites).join(', ')} in ${reader.shown('cipher-suites')}, got ${name}`,
+        `Expected names among ${Object.keys(suites).join(', ')} in ${reader.shown('cipher-suites')}, got ${shown(name)}`,
       );
   }
   const names = given.length === 0 ? Object.keys(suites) : given;
-  return { minVersion, maxVersion, ciphers: names.flatMap((name) => suites[name] ?? []) };
+  return {
+    minVersion: minVersion ?? 'TLSv1.2',
+    maxVersion: maxVersion ?? 'TLSv1.3',
+    ciphers: names.flatMap((name) => suites[name] ?? []),
+  };
 }
 
 function readAllowedClients(reader: FlagReader): AllowedClients | undefined {
@@ -150,6 +166,14 @@ function readAllowedClients(reader: FlagReader): AllowedClients | undefined {
 /** Flags that say something about client certificates. */
 const clientFlags = ['client-cert-allowed-cn', 'client-cert-allowed-hostname', 'client-crl-file'] as const;
 
+/** The file that a flag names. One that was given and names none would let in whom the file is to keep out. */
+function fileOf(reader: FlagReader, name: 'trusted-ca-file' | 'client-crl-file'): string | undefined {
+  const path = reader.text(name);
+  if (path === undefined && reader.isGiven(name))
+    reader.problems.push(`Expected a file after ${reader.shown(name)}, got none`);
+  return path;
+}
+
 /** Undefined without TLS, or where a problem was noted. `urls` are all addresses that are listened on. */
 export function readTls(
   reader: FlagReader,
@@ -157,8 +181,8 @@ export function readTls(
 ): TlsSettings | undefined {
   const certFile = reader.text('cert-file');
   const keyFile = reader.text('key-file');
-  const trustedCaFile = reader.text('trusted-ca-file');
-  const crlFile = reader.text('client-crl-file');
+  const trustedCaFile = fileOf(reader, 'trusted-ca-file');
+  const crlFile = fileOf(reader, 'client-crl-file');
   const allowedClients = readAllowedClients(reader);
   const chosen = readVersions(reader);
   if ((certFile === undefined) !== (keyFile === undefined)) {
@@ -167,9 +191,9 @@ export function readTls(
     );
     return undefined;
   }
-  const forClients = clientFlags.filter((name) => reader.text(name) !== undefined);
+  const forClients = clientFlags.filter((name) => reader.text(name)?.trim());
   const wantsClients = reader.on('client-cert-auth') ? (['client-cert-auth'] as const) : forClients;
-  if (trustedCaFile === undefined && wantsClients.length > 0)
+  if (!reader.isGiven('trusted-ca-file') && wantsClients.length > 0)
     reader.problems.push(`Expected --trusted-ca-file with ${reader.shown(wantsClients[0]!)}, got none`);
   const all = [...urls.clients, ...urls.metrics];
   if (certFile === undefined || keyFile === undefined) {

@@ -14,8 +14,8 @@ export interface ListenUrl {
 export function parseListenUrl(text: string): ListenUrl | undefined {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) return undefined;
-  if (url.pathname !== '/' || url.search !== '' || url.username !== '' || url.hostname === '')
-    return undefined;
+  if (url.pathname !== '/' || url.search !== '' || url.hostname === '') return undefined;
+  if (url.username !== '' || url.password !== '') return undefined;
   const scheme = url.protocol === 'https:' ? 'https' : 'http';
   // The URL parser drops a scheme's own port, and a forgotten port must not come to mean it.
   if (!/:\d+\/?$/u.test(text)) return undefined;
