@@ -8,6 +8,7 @@ import {
   ConnectionError,
   connectionErrorOf,
   errorCode,
+  LimitError,
   frameFlag,
   frameType,
   protocolError,
@@ -345,7 +346,7 @@ export abstract class Http2Connection implements StreamHost {
   /** @throws ConnectionError when the other side makes us answer and does not read. */
   protected expectReader(): void {
     if (this.outbox.pendingBytes > unreadBytesMax)
-      throw new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be read, got more to answer');
+      throw new LimitError('unread', 'Expected answers to be read, got more to answer');
   }
 
   protected sendGoaway(lastId: number, code: number, text: string): void {

@@ -63,6 +63,25 @@ export class ConnectionError extends Error {
   }
 }
 
+/** Of a limit that the other side has passed. */
+export type ConnectionLimit = 'greeting' | 'headers' | 'unread';
+
+const limitCodes: Readonly<Record<ConnectionLimit, number>> = {
+  greeting: errorCode.settingsTimeout,
+  headers: errorCode.enhanceYourCalm,
+  unread: errorCode.enhanceYourCalm,
+};
+
+/** The other side has passed a limit: codes alone do not tell which. */
+export class LimitError extends ConnectionError {
+  readonly limit: ConnectionLimit;
+
+  constructor(limit: ConnectionLimit, message: string) {
+    super(limitCodes[limit], message);
+    this.limit = limit;
+  }
+}
+
 /** `cause`, where it is one; else that something here went wrong. */
 export function connectionErrorOf(cause: unknown): ConnectionError {
   if (cause instanceof ConnectionError) return cause;

@@ -1,6 +1,14 @@
 // Header blocks as they come: in a HEADERS frame and the CONTINUATION frames after it (RFC 9113, 4.3 and 6.10).
 
-import { ConnectionError, errorCode, frameFlag, frameSizeError, protocolError, type Frame } from './frame.ts';
+import {
+  ConnectionError,
+  errorCode,
+  frameFlag,
+  frameSizeError,
+  LimitError,
+  protocolError,
+  type Frame,
+} from './frame.ts';
 import { HeaderDecoder, HpackError, type HeaderFields } from './hpack.ts';
 
 /** What an encoder of the other side may keep here: the size of RFC 9113, so that nothing has to be told. */
@@ -59,7 +67,7 @@ export class HeaderBlocks {
     begun.parts.push(payload);
     begun.bytes += payload.length;
     if (begun.bytes > headerListBytesMax || begun.parts.length > framesMax)
-      throw new ConnectionError(errorCode.enhanceYourCalm, 'Expected smaller headers');
+      throw new LimitError('headers', 'Expected smaller headers');
     if ((flags & frameFlag.endHeaders) === 0) return undefined;
     this.#begun = undefined;
     const { streamId, isEnd } = begun;

@@ -1,6 +1,6 @@
 // The server's side of an HTTP/2 connection: streams are opened by the client.
 
-import { clientPreface, ConnectionError, errorCode, windowBytesMax } from './frame.ts';
+import { clientPreface, ConnectionError, errorCode, LimitError, windowBytesMax } from './frame.ts';
 import { Http2Connection } from './connection.ts';
 import type { ConnectionOptions } from './connection-options.ts';
 import type { Headers } from './header-blocks.ts';
@@ -14,8 +14,8 @@ const initialTableBytes = 4_096;
 export interface ServerConnectionOptions extends ConnectionOptions {
   /** Gives the listener of a stream that the client opens with `fields`. */
   readonly onStream: (stream: Http2Stream, fields: HeaderFields) => StreamListener;
-  /** A stream was refused, since too many wait for a client that does not read. */
-  readonly onRefused?: () => void;
+  /** A stream was refused: too many wait for a client that does not read, or its headers are too large. */
+  readonly onRefused?: (limit: 'streams' | 'headers') => void;
   /** For tests; default 20 s. */
   readonly greetingMsMax?: number;
 }
@@ -53,8 +53,7 @@ export class ServerConnection extends Http2Connection {
     };
     super({ ...options, onReady, onClose }, { expected: clientPreface }, []);
     this.#options = options;
-    const tooLate = () =>
-      this.fail(new ConnectionError(errorCode.settingsTimeout, 'Expected SETTINGS in time'));
+    const tooLate = () => this.fail(new LimitError('greeting', 'Expected SETTINGS in time'));
     const greeting = setTimeout(tooLate, options.greetingMsMax ?? greetingMsMaxDefault);
   }
 
@@ -87,10 +86,13 @@ export class ServerConnection extends Http2Connection {
     }
     this.lastId = streamId;
     this.expectReader();
-    if (fields === undefined) return this.sendReset(streamId, errorCode.enhanceYourCalm);
+    if (fields === undefined) {
+      this.#options.onRefused?.('headers');
+      return this.sendReset(streamId, errorCode.enhanceYourCalm);
+    }
     if (streamId > this.#acceptedMax) return this.sendReset(streamId, errorCode.refusedStream);
     if (this.isStuck) {
-      this.#options.onRefused?.();
+      this.#options.onRefused?.('streams');
       return this.sendReset(streamId, errorCode.refusedStream);
     }
     const stream = new Http2Stream(this, deaf, this.#options.streamWindowBytes);

@@ -3,7 +3,7 @@
 
 import type { CallLoad } from '../grpc/call-load.ts';
 import type { GrpcStatus } from '../grpc/status.ts';
-import { ConnectionError, errorCode } from '../http2/frame.ts';
+import { LimitError, type ConnectionError } from '../http2/frame.ts';
 import { etcdErrors } from '../etcd/errors.ts';
 import { HeldBytes, type HeldLimits, type HeldPart } from '../lib/held-bytes.ts';
 import type { Store } from '../store/store.ts';
@@ -110,7 +110,7 @@ export class ClientLoad implements CallLoad {
   /** An answer has been given to the transport. */
   answered(): void {
     if (this.answers.bytes < answersEndBytes) return;
-    this.#fail(new ConnectionError(errorCode.enhanceYourCalm, 'Expected answers to be taken'));
+    this.#fail(new LimitError('unread', 'Expected answers to be taken'));
   }
 
   #readsOf(store: Store): StoreReads {

@@ -7,6 +7,8 @@ import { encodeRangeRequest } from '../etcd/codec/kv.ts';
 import { decodeStatusResponse } from '../etcd/codec/maintenance.ts';
 import { EtcdError } from '../etcd/errors.ts';
 import { rangeRequest } from '../etcd/requests.ts';
+import { clientPreface, frameFlag, frameType } from '../http2/frame.ts';
+import { frameBytes } from '../http2/http2-fakes.ts';
 import { parseListenUrl } from '../lib/listen-url.ts';
 import { silentLogger } from '../lib/log.ts';
 import { listen } from './listener.ts';
@@ -115,6 +117,27 @@ test('port: garbage is answered with a 400 or a closed connection and hurts nobo
   await talk(url, `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${'\xff'.repeat(100)}`);
   await gateway.unary('KV/Range', someRange);
   t.pass();
+});
+
+test('port: headers that are too large are counted as such', async (t) => {
+  const gateway = await TestGateway.start(memoryRouter(new MemoryStore('default')));
+  t.teardown(() => gateway.close());
+  const refusals = async () => {
+    const page = await (await fetch(`${gateway.server.metricsUrls[0]}/metrics`)).text();
+    const found = page.matchAll(/^switchyard_client_refusals_total\{limit="(\w+)"\} ([1-9]\d*)$/gmu);
+    return [...found].map(([, limit, count]) => `${limit}: ${count}`);
+  };
+  const greeting = Buffer.concat([clientPreface, frameBytes(frameType.settings, 0, 0, Buffer.alloc(0))]);
+  const whole = frameFlag.endHeaders | frameFlag.endStream;
+  // Two thousand times `:method: GET`, of one byte each: the request is refused, and the connection ends with what is none.
+  const many = frameBytes(frameType.headers, whole, 1, Buffer.alloc(2_000, 0x82));
+  await talk(gateway.server.clientUrls[0]!, Buffer.concat([greeting, many, Buffer.alloc(100, 0xff)]));
+  t.deepEqual(await refusals(), ['headers: 1']);
+  // A block that does not end: the connection is closed.
+  const frame = (type: number) => frameBytes(type, 0, 1, Buffer.alloc(16_384));
+  const parts = [frame(frameType.headers), ...Array.from({ length: 5 }, () => frame(frameType.continuation))];
+  await talk(gateway.server.clientUrls[0]!, Buffer.concat([greeting, ...parts]));
+  t.deepEqual(await refusals(), ['headers: 2']);
 });
 
 test('port: a preface that comes byte by byte is still HTTP/2', async (t) => {

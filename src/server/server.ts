@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { acceptCall, type IncomingCall } from '../grpc/incoming-call.ts';
 import { grpcCode } from '../grpc/codes.ts';
-import { ConnectionError, errorCode } from '../http2/frame.ts';
+import { ConnectionError, errorCode, LimitError } from '../http2/frame.ts';
 import { ServerConnection } from '../http2/server-connection.ts';
 import type { Clock } from '../lib/clock.ts';
 import { inTime } from '../lib/in-time.ts';
@@ -170,13 +170,9 @@ const limits = [
   'streams',
   'connections',
   'greeting',
+  'headers',
   'unread',
 ] as const;
-/** By the error that ends a connection. */
-const limitNames: Readonly<Record<number, (typeof limits)[number]>> = {
-  [errorCode.settingsTimeout]: 'greeting',
-  [errorCode.enhanceYourCalm]: 'unread',
-};
 
 /** The HTTP/2 connections of clients. */
 class Connections {
@@ -232,14 +228,13 @@ class Connections {
       streamWindowBytes,
       connectionWindowBytes,
       onStream: (stream, fields) => acceptCall(stream, fields, { messageBytesMax, load, serve }),
-      onRefused: () => this.refused('streams'),
+      onRefused: (limit) => this.refused(limit),
       onClose: (error) => {
         this.#open.delete(connection);
         this.#bytesReceived += socket.bytesRead;
         this.#bytesSent += socket.bytesWritten;
         if (error === undefined) return;
-        const limit = error instanceof ConnectionError ? limitNames[error.code] : undefined;
-        if (limit !== undefined) this.refused(limit);
+        if (error instanceof LimitError) this.refused(error.limit);
         const isOurs = error instanceof ConnectionError && error.code === errorCode.internalError;
         this.#logger[isOurs ? 'error' : 'debug']('client connection ended', { error });
       },
