@@ -125,6 +125,23 @@ for (const [engine, place] of [
   });
 }
 
+test.serial('etcd: users that are switched on under a running gateway cost no call', async (t) => {
+  const etcd = await skipped(() => testEtcd());
+  if (etcd === undefined) return void t.pass();
+  t.teardown(() => etcd.dispose());
+  const secret = mounted(t, 'first\n');
+  const topology = `default: { endpoint: 'http://a:1', passwordFile: ${secret.path} }`;
+  const { client } = await start(t, topology, etcd.endpoint.replace('://', '://root@'));
+  await client.put('key', '1');
+  const ctl = await Etcdctl.of(etcd.endpoint);
+  await ctl.run('user', 'add', 'root:first');
+  await ctl.run('user', 'grant-role', 'root', 'root');
+  await ctl.run('auth', 'enable');
+  await client.put('key', '2');
+  const { kvs } = await client.range('key');
+  t.is(kvs[0]?.value.toString(), '2');
+});
+
 test.serial('etcd: a gateway logs in, and again when its token or password counts no more', async (t) => {
   const etcd = await skipped(() => testEtcd());
   if (etcd === undefined) return void t.pass();

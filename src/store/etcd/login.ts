@@ -10,8 +10,12 @@ import { rawCall } from './raw-call.ts';
 
 export const authenticateMethod = '/etcdserverpb.Auth/Authenticate';
 
-/** What etcd says of a token that counts no more (rpctypes/error.go). */
-const overTexts = ['etcdserver: invalid auth token', 'etcdserver: revision of auth store is old'];
+/** What etcd says of a token that counts no more, and of none where users have been switched on meanwhile (rpctypes/error.go). */
+const overTexts = [
+  'etcdserver: invalid auth token',
+  'etcdserver: revision of auth store is old',
+  'etcdserver: user name is empty',
+];
 
 export interface EtcdLogin {
   readonly name: string;
