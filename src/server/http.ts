@@ -79,8 +79,8 @@ async function levelAnswer(request: IncomingMessage, { log, logger }: HttpOption
   if (request.method !== 'PUT') return text(405, 'Expected GET or PUT\n');
   let body = '';
   for await (const chunk of request.setEncoding('utf8')) {
-    body += String(chunk);
-    if (body.length > levelBytesMax) break;
+    // To its end: one who is still writing would wait for ever, and so would the next request on the connection.
+    if (body.length <= levelBytesMax) body += String(chunk);
   }
   const level = body.trim();
   if (!isLogLevel(level)) return text(400, `Expected ${logLevels.join(', ')} as the body\n`);
@@ -102,6 +102,8 @@ export function createHttpHandler(options: HttpOptions, port: 'client' | 'metric
     answerTo(request).then(
       (found) => send(response, found),
       (error: unknown) => {
+        // Who has left in the middle of a request gets no answer, and nothing is wrong here.
+        if (request.destroyed && !request.complete) return;
         options.logger.error('HTTP request failed', { path: request.url, error });
         send(response, text(500, 'internal error\n'));
       },
