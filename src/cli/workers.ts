@@ -2,8 +2,9 @@
 // connections to its workers in turn (node:cluster), each of them a gateway with stores of its own; it starts again what
 // ends by itself, and stops all of them in order. Used by serve.ts, on both sides.
 //
-// A worker is begun, says once that it is serving, and is told to stop; meanwhile either side may say how much is to be logged. At the start one that ends without having served has met
-// what would end the next one too: then all end, with its exit code. One that has served is followed by another once all have.
+// A worker is begun, says once that it is serving, and is told to stop; meanwhile either side may say how much is to be logged. At the
+// start one that ends without having served has met what would end the next one too: then all end, with its exit code. One that has
+// served is followed by another once all have.
 
 import cluster, { type Worker } from 'node:cluster';
 import { setTimeout as sleep } from 'node:timers/promises';

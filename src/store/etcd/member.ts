@@ -2,8 +2,7 @@
 // connection.ts, which chooses among members.
 //
 // States: without a connection (an attempt may be under way, or wait for its backoff), connected, and logged in where there is a
-// login. A connection that is told to go
-// away, or that is worn out, is left at once; calls that it carries end by themselves.
+// login. A connection that is told to go away, or that is worn out, is left at once; calls that it carries end by themselves.
 
 import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
