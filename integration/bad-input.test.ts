@@ -12,6 +12,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Etcdctl, outcomeOf, type Outcome } from './etcdctl.ts';
+import { files } from './secured.ts';
+import { createAuthority } from './servers/authority.ts';
 import {
   freePort,
   privateDatabaseServer,
@@ -52,6 +54,9 @@ test.serial('start: unknown commands and flags are named, exit code 2', async (t
   const command = await runSwitchyard(['serv']);
   t.is(command.code, 2);
   t.regex(command.err, /Expected one of serve, .* got serv/);
+  const address = await runSwitchyard(['postgres://me:geheim@127.0.0.1/x']);
+  t.is(address.code, 2);
+  t.regex(address.err, /Expected one of serve, .* got a text that may hold a password/);
   const flag = await runSwitchyard(['serve', '--listen-clients-url', 'http://127.0.0.1:1']);
   t.is(flag.code, 2);
   t.regex(flag.err, /Expected a flag of switchyard serve .* got --listen-clients-url/);
@@ -158,7 +163,37 @@ test.serial('start: an address in use is named, exit code 1', async (t) => {
   t.regex(err, new RegExp(`Expected a free address, got 127\\.0\\.0\\.1:${port}`));
 });
 
-test.serial('start: a certificate that cannot be read is named, exit code 2', async (t) => {
+// Who mounts it may be late: a supervisor is to try again.
+test.serial(
+  'start: a file that a topology names and that cannot be read is named, exit code 1',
+  async (t) => {
+    const text = 'default: { endpoint: "https://u@127.0.0.1:1", passwordFile: /nowhere/password';
+    const names = (more: string) => runSwitchyard(['serve', '--topology', topologyFile(t, text + more)]);
+    const { code, err } = await names(' }\n');
+    t.is(code, 1);
+    t.regex(err, /:1: Expected passwordFile to be a file that can be read, got \/nowhere\/password: no such/);
+    t.is((await names(', oops: 1 }\n')).code, 2);
+  },
+);
+
+test.serial('start: whoever lets in clients without a certificate from elsewhere is told', async (t) => {
+  const authority = createAuthority('an authority');
+  const { cert, key } = authority.issue('switchyard');
+  const { folder, write } = files();
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const own = ['--cert-file', write('server.crt', cert), '--key-file', write('server.key', key)];
+  const started = async (...more: readonly string[]) => {
+    const url = `https://0.0.0.0:${await freePort()}`;
+    const gateway = await startSwitchyard({ args: ['--listen-client-urls', url, ...own, ...more] });
+    t.teardown(() => gateway.dispose());
+    return gateway.logs();
+  };
+  t.regex(await started(), /clients need no certificate: whoever reaches .*https:\/\/0\.0\.0\.0:/);
+  const asked = await started('--trusted-ca-file', write('ca.crt', authority.cert));
+  t.notRegex(asked, /clients need no certificate/);
+});
+
+test.serial('start: a certificate that cannot be read is named, exit code 1', async (t) => {
   const { code, err } = await runSwitchyard([
     'serve',
     '--listen-client-urls=https://127.0.0.1:0',
@@ -166,8 +201,8 @@ test.serial('start: a certificate that cannot be read is named, exit code 2', as
     '--cert-file=/nowhere/tls.crt',
     '--key-file=/nowhere/tls.key',
   ]);
-  t.is(code, 2);
-  t.regex(err, /Expected a readable PEM file, got \/nowhere\/tls\.crt/);
+  t.is(code, 1);
+  t.regex(err, /Expected a readable PEM file, got \/nowhere\/tls\.crt: no such file/);
 });
 
 for (const engine of ['postgres', 'mysql'] as const) {

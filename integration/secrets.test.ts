@@ -11,10 +11,13 @@ import { createCertificates } from './servers/certificates.ts';
 import { freePort, startSwitchyard, tempFolder, testDatabase, waitFor } from './servers/index.ts';
 
 /** What makes a secret known, whatever is written around it. */
-const cores = ['Env', 'Url', 'GoUrl', 'File', 'Etcd', 'Flag', 'Value', 'Token'].map(
+const cores = ['Env', 'Url', 'GoUrl', 'File', 'Etcd', 'Flag', 'Value', 'Token', 'Collector'].map(
   (name) => `Geheim${name}Xq7`,
 );
-const [inEnv, inUrl, inGoUrl, inFile, inEtcd, inFlag, value, token] = cores as [string, ...string[]];
+const [inEnv, inUrl, inGoUrl, inFile, inEtcd, inFlag, value, token, inCollector] = cores as [
+  string,
+  ...string[],
+];
 
 /** The core in the spellings that programs give bytes; base64 has three, by where it begins. */
 function spellings(core: string): readonly string[] {
@@ -165,6 +168,26 @@ test('secrets: whatever fails, and whatever is wrong, none of them is told', asy
   const flag = `postgres://u:${inFlag}@127.0.0.1:${closed}/db`;
   texts.set('explain the flag', await told(['explain', 'a', '--default-endpoint', flag], env));
   texts.set('serve a mistake', await told(['serve', '--default-endpoint', flag.replace('@', '#')], env));
+  for (const address of [
+    `http://u:${inCollector}@h:1`,
+    `http://:${inCollector}@h:1`,
+    `h:1?key=${inCollector}`,
+  ]) {
+    const collector = { OTEL_EXPORTER_OTLP_ENDPOINT: address };
+    texts.set(
+      `serve with ${address.length}`,
+      await told(['serve', '--enable-distributed-tracing'], collector),
+    );
+  }
+  for (const command of [
+    [],
+    ['explain'],
+    ['validate'],
+    ['explain', 'a'],
+    ['validate', path],
+    ['backup', path],
+  ])
+    texts.set(`${command.join(' ')} and the flag's value`, await told([...command, flag], env));
   await gateway.kill('SIGTERM');
   texts.set('log', gateway.logs());
 
@@ -173,6 +196,10 @@ test('secrets: whatever fails, and whatever is wrong, none of them is told', asy
   // What is searched is there: the failures of every store, and what was wrong.
   for (const root of roots) t.regex(texts.get(`put ${root}`)!, /^(?!done)/);
   t.regex(texts.get('mistake 0')!, /Expected/);
+  t.is(
+    [...texts].filter(([where, text]) => where.startsWith('serve with') && text.includes('OTEL_')).length,
+    3,
+  );
   t.true(texts.get('log')!.includes('"level":"debug"'));
 });
 

@@ -1,4 +1,5 @@
-// The entry point: picks the command and turns its outcome into an exit code. 0: done, 2: wrong usage or topology, 1: the rest.
+// The entry point: picks the command and turns its outcome into an exit code. 0: done, 2: wrong usage or topology, 1: the rest
+// (cli/io.ts).
 
 import { runCommand } from './cli/commands.ts';
 

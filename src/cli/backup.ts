@@ -5,6 +5,7 @@ import { fileOutput, streamOutput } from '../backup/output.ts';
 import { writeBackup, type BackupOptions, type StoreChosen, type StoreDone } from '../backup/write.ts';
 import { UsageError } from '../config.ts';
 import { errorText } from '../lib/log.ts';
+import { shown } from '../lib/shown.ts';
 import { createClassifier } from '../router/classify.ts';
 import { definitionKey } from '../router/kinds.ts';
 import { parseRecord, recordKey } from '../router/records.ts';
@@ -35,7 +36,7 @@ export async function runBackup(args: readonly string[], io: Io): Promise<ExitCo
   }
   const [path, ...more] = positionals;
   if (path === undefined || more.length > 0)
-    throw new UsageError([`Expected one file, got ${positionals.join(' ') || 'none'}`]);
+    throw new UsageError([`Expected one file, got ${shown(positionals.join(' ')) || 'none'}`]);
   const types = listOf('type');
   const stores = listOf('store');
   if (types.length > 0 && stores.length > 0) throw new UsageError(['Expected --type or --store, got both']);
@@ -59,7 +60,7 @@ function storeName(topology: Topology, given: string): string {
   const name = topology.storeNames.get(given);
   if (name !== undefined) return name;
   const known = [...topology.storeNames.keys()].join(', ');
-  throw new UsageError([`Expected a store of the topology (${known}), got ${given}`]);
+  throw new UsageError([`Expected a store of the topology (${known}), got ${shown(given)}`]);
 }
 
 interface Selection {

@@ -1,6 +1,7 @@
 // The commands by name. `serve` is meant when the first argument is none of them.
 
 import { UsageError } from '../config.ts';
+import { shown } from '../lib/shown.ts';
 import { version } from '../lib/version.ts';
 import { TopologyError } from '../router/topology.ts';
 import { runBackup } from './backup.ts';
@@ -57,7 +58,7 @@ async function run(args: readonly string[], io: Io): Promise<ExitCode> {
   if (first.startsWith('-')) return runServe(args, io);
   const command = commands.get(first);
   if (command !== undefined) return command(args.slice(1), io);
-  throw new UsageError([`Expected one of ${[...commands.keys()].join(', ')}, got ${first}`]);
+  throw new UsageError([`Expected one of ${[...commands.keys()].join(', ')}, got ${shown(first)}`]);
 }
 
 /** Runs the command that `args` name and answers with the exit code. */
@@ -67,7 +68,7 @@ export async function runCommand(args: readonly string[], io: Io): Promise<ExitC
   } catch (error) {
     if (error instanceof UsageError || error instanceof TopologyError) {
       for (const line of error.message.split('\n')) io.err(`switchyard: ${line}`);
-      return exitCode.usage;
+      return error instanceof TopologyError && error.isOfFiles ? exitCode.failed : exitCode.usage;
     }
     io.err(`switchyard: ${error instanceof Error ? error.message : String(error)}`);
     return exitCode.failed;

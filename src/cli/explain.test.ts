@@ -62,6 +62,21 @@ const subjects: readonly (readonly [subject: string, says: readonly RegExp[]])[]
   ['/elsewhere/x', [/belongs to no resource type/u]],
 ];
 
+test('without the TLS files of the default store the topology alone tells', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'explain-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, 't.yml');
+  writeFileSync(
+    path,
+    `default: { endpoint: 'https://h:1', backendTLS: { caFile: /nowhere/ca.crt } }\n${text}`,
+  );
+  const out: string[] = [];
+  const io = { env: {}, out: (line: string) => out.push(line), err: (line: string) => out.push(line) };
+  t.is(await runExplain(['things.whole.acme.io', '--topology', path], io), 0);
+  t.regex(out.join('\n'), /not known: https:\/\/h:1 cannot be asked from here \(.*\/nowhere\/ca\.crt/u);
+  t.regex(out.join('\n'), /store {3}whole\.acme\.io = sqlite:/u);
+});
+
 for (const [subject, says] of subjects) {
   test(`explain ${subject}`, async (t) => {
     const folder = mkdtempSync(join(tmpdir(), 'explain-'));

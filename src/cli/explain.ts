@@ -6,6 +6,7 @@ import { keyRange, prefixRange } from '../etcd/range.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';
 import { silentLogger } from '../lib/log.ts';
+import { shown } from '../lib/shown.ts';
 import { createClassifier } from '../router/classify.ts';
 import { definitionKey, definitionsPrefix, parseDefinition } from '../router/kinds.ts';
 import { parseRecord, recordKey } from '../router/records.ts';
@@ -40,7 +41,7 @@ export async function runExplain(args: readonly string[], io: Io): Promise<ExitC
   }
   const [subject, ...more] = positionals;
   if (subject === undefined || subject === '' || more.length > 0)
-    throw new UsageError([`Expected one key or type, got ${positionals.join(' ') || 'none'}`]);
+    throw new UsageError([`Expected one key or type, got ${shown(positionals.join(' ')) || 'none'}`]);
   const topology = topologyOf(values, io, 'unchecked');
   const found = subjectOf(subject, values.keyPrefix);
   if (found.root === undefined) {
@@ -65,7 +66,7 @@ function subjectOf(subject: string, keyPrefix: string): Subject {
   if (location.type === 'root') return { root: location.root, note: undefined };
   const below = subject === keyPrefix ? '' : subject.slice(keyPrefix.length + 1);
   const spans = `${subject}/`.startsWith(`${keyPrefix}/`) && /^[^/]*\/?$/u.test(below);
-  if (!spans) return { root: undefined, spans, note: `${subject} belongs to no resource type` };
+  if (!spans) return { root: undefined, spans, note: `${shown(subject)} belongs to no resource type` };
   const group = below.replace('/', '');
   const note =
     group === ''
@@ -90,7 +91,14 @@ function typeNamed(subject: string, keyPrefix: string): Subject {
 async function ask(topology: Topology, root: string, keyPrefix: string): Promise<Findings | string> {
   const backend = topology.default;
   if (!isThere(backend)) return `${backend.displayUrl} does not exist yet`;
-  const store = openStore(backend, { memberId: 1n, logger: silentLogger, clock: systemClock, keyPrefix });
+  let store: Store;
+  try {
+    store = openStore(backend, { memberId: 1n, logger: silentLogger, clock: systemClock, keyPrefix });
+  } catch (error) {
+    // Its TLS files may be on the machine of the gateway alone.
+    const reason = error instanceof Error ? error.message : String(error);
+    return `${backend.displayUrl} cannot be asked from here (${reason})`;
+  }
   const never = new AbortController();
   const bounded = linkedAbort(never.signal);
   const timer = setTimeout(() => bounded.abort(), askTimeoutMs);

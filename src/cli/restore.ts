@@ -6,6 +6,7 @@ import { restoreBackup } from '../backup/restore.ts';
 import { surveyBackup, type Choice, type Survey } from '../backup/survey.ts';
 import { UsageError } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
+import { shown } from '../lib/shown.ts';
 import { NoteError, type BulkStore } from '../store/bulk.ts';
 import type { Topology } from '../router/topology.ts';
 import { bulkSession, showBytes, showCount, type BulkSession } from './bulk-session.ts';
@@ -54,7 +55,7 @@ export async function runRestore(args: readonly string[], io: Io): Promise<ExitC
   }
   if (isOn('give-up')) {
     if (positionals.length > 0)
-      throw new UsageError([`Expected no file beside --give-up, got ${positionals.join(' ')}`]);
+      throw new UsageError([`Expected no file beside --give-up, got ${shown(positionals.join(' '))}`]);
     return await giveUpRestore({
       topology: topologyOf(values, io, 'checked'),
       keyPrefix: values.keyPrefix,
@@ -63,7 +64,9 @@ export async function runRestore(args: readonly string[], io: Io): Promise<ExitC
   }
   const [path, ...more] = positionals;
   if (path === undefined || path === '-' || more.length > 0)
-    throw new UsageError([`Expected one file, got ${positionals.join(' ') || 'none'}: it is read twice`]);
+    throw new UsageError([
+      `Expected one file, got ${shown(positionals.join(' ')) || 'none'}: it is read twice`,
+    ]);
   const restoring: Restoring = {
     path,
     choice: choiceOf(given),

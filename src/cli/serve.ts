@@ -5,14 +5,13 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
 import { systemClock } from '../lib/clock.ts';
-import { listenText, type ListenUrl } from '../lib/listen-url.ts';
+import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { changeLevel, createLogger, type Logger } from '../lib/log.ts';
 import { Observers } from '../lib/observer.ts';
 import { version } from '../lib/version.ts';
 import { createRouter, type Router } from '../router/router.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { memberIdOf, startServer, type RunningServer } from '../server/server.ts';
-import { TlsFileError } from '../server/tls-files.ts';
 import { checkFolder, openStore, type OpenOptions } from '../store/open.ts';
 import type { Backend, Store } from '../store/store.ts';
 import type { Tracing } from '../tracing/tracing.ts';
@@ -39,7 +38,8 @@ export function serveHelp(): string {
     '',
     flagHelp(),
     '',
-    'Each flag has a twin in the environment: SWITCHYARD_KEY_PREFIX for --key-prefix. A flag wins over its twin.',
+    'Each flag has a twin in the environment: SWITCHYARD_KEY_PREFIX for --key-prefix. A flag wins over its twin, and',
+    'a twin that is empty counts as not given. Exit code 2: wrong flags or topology; 1: anything else, files that cannot be read too.',
   ].join('\n');
 }
 
@@ -188,6 +188,13 @@ function startFailure(error: unknown): string {
   return error.message;
 }
 
+/** Encrypted ones for clients that others than this machine reach, where nobody asks who comes. Of plain text the flags have asked. */
+function openAddresses({ listenClientUrls, tls }: Config): readonly string[] {
+  if (tls?.trustedCaFile !== undefined) return [];
+  const open = listenClientUrls.filter(({ scheme, host }) => scheme === 'https' && !isLoopback(host));
+  return open.map(({ text }) => text);
+}
+
 interface Prepared {
   readonly config: Config;
   readonly topology: Topology;
@@ -236,6 +243,11 @@ export async function runServe(args: readonly string[], io: Io): Promise<ExitCod
   process.on('SIGUSR2', () => {
     changeLevel(logger, log, log.toggled, { signal: 'SIGUSR2' });
   });
+  for (const address of openAddresses(config))
+    logger.warn('clients need no certificate: whoever reaches the address reads and writes every key', {
+      address,
+      flag: '--trusted-ca-file',
+    });
   for (const warning of topology.warnings) logger.warn('topology should be looked at', { warning });
   if (topology.path !== undefined && topology.defaultFrom === 'nothing')
     logger.warn('topology has no default, embedded SQLite is used', { store: topology.default.displayUrl });
@@ -280,7 +292,7 @@ async function runGateway({ config, topology }: Prepared, role: Role, io: Io): P
     gateway = await start(config, topology, role);
   } catch (error) {
     io.err(`switchyard: ${startFailure(error)}`);
-    return error instanceof TlsFileError ? exitCode.usage : exitCode.failed;
+    return exitCode.failed;
   }
   const { clientUrls, metricsUrls } = gateway.server;
   if (worker === undefined) announce({ clientUrls, metricsUrls }, topology, io);

@@ -1,6 +1,7 @@
 // `switchyard validate FILE`: checks a topology file and says what it means. Reaches no server.
 
 import { UsageError } from '../config.ts';
+import { shown } from '../lib/shown.ts';
 import { describeRule } from '../router/rules.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import { exitCode, type ExitCode, type Io } from './io.ts';
@@ -9,7 +10,8 @@ import { readArguments } from './topology-flags.ts';
 const help = `Usage: switchyard validate FILE [--default-endpoint URL]
 
 Checks a topology file without reaching any server. TLS files that it names must
-be there. Exit code 0: it can be used; 2: every problem is on standard error, as warnings are in any case.`;
+be there. Exit code 0: it can be used; 2: not; 1: but for files that it names. Every problem is on standard error, as
+warnings are in any case.`;
 
 /** One line for each store and each rule. */
 function summary({ path, default: defaultBackend, backends, rules, ...topology }: Topology): string {
@@ -18,12 +20,14 @@ function summary({ path, default: defaultBackend, backends, rules, ...topology }
       ? `  default: none given, embedded SQLite at ${displayUrl}`
       : `  ${name} = ${displayUrl}`,
   );
-  const shown = rules.map((rule) => {
+  const ruleLines = rules.map((rule) => {
     const { name, store, line } = rule;
     return `  line ${line}: ${describeRule(rule)} → ${store}${name === store ? '' : ` (backend ${name})`}`;
   });
   const rest = `  everything else → ${defaultBackend.name}`;
-  return [`${path} is valid`, 'stores', ...stores, 'rules, the first match wins', ...shown, rest].join('\n');
+  return [`${path} is valid`, 'stores', ...stores, 'rules, the first match wins', ...ruleLines, rest].join(
+    '\n',
+  );
 }
 
 /** Answers 0 with a summary. @throws UsageError, TopologyError */
@@ -36,7 +40,7 @@ export function runValidate(args: readonly string[], io: Io): ExitCode {
   const [path, ...more] = positionals;
   if (path === undefined || more.length > 0)
     throw new UsageError([
-      `Expected one topology file, got ${path === undefined ? 'none' : positionals.join(' ')}`,
+      `Expected one topology file, got ${path === undefined ? 'none' : shown(positionals.join(' '))}`,
     ]);
   const { defaultEndpoint } = values;
   const topology = loadTopology({

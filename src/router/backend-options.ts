@@ -1,8 +1,8 @@
 // backendTLS, passwordFile and connectionPool of a backend in topology.yml. Used by topology.ts.
 
-import { closeSync, openSync, readSync } from 'node:fs';
 import { fileReason } from '../lib/file-reason.ts';
 import { splitHosts } from '../lib/host-list.ts';
+import { readRegularFile } from '../lib/regular-file.ts';
 import { shown } from '../lib/shown.ts';
 import type { BackendTls, ConnectionPool, Engine } from '../store/store.ts';
 import { fill, readTemplate } from './environment.ts';
@@ -25,13 +25,7 @@ export type FileCheck = 'checked' | 'unchecked';
 /** Why the file cannot be read; undefined: it can. */
 function unreadable(path: string): string | undefined {
   try {
-    const file = openSync(path, 'r');
-    try {
-      // A directory can be opened, but not read.
-      readSync(file, Buffer.alloc(1));
-    } finally {
-      closeSync(file);
-    }
+    readRegularFile(path);
     return undefined;
   } catch (error) {
     return fileReason(error);
@@ -88,7 +82,7 @@ export function readTls(
     const path = fill(template);
     const reason = problems.length > 0 || context.files === 'unchecked' ? undefined : unreadable(path);
     if (reason !== undefined)
-      reader.note(
+      reader.noteFile(
         located.line,
         `Expected ${name} to be a file that can be read, got ${shown(located.value)}: ${reason}`,
       );
@@ -129,14 +123,21 @@ export function readPasswordFile(
     if (login?.password !== '') return 'Expected a password in the endpoint or a passwordFile, got both';
     if (engine === 'etcd' && login.username === '')
       return 'Expected a user in the endpoint with passwordFile, as in https://USER@HOST:PORT, got none';
-    const reason = files === 'unchecked' ? undefined : unreadable(path);
-    // Who takes it for the place of the password writes no path.
-    const written = located.value.includes('/') ? shown(located.value) : 'one without a folder';
-    return reason && `Expected passwordFile to be a file that can be read, got ${written}: ${reason}`;
+    return undefined;
   };
   const problem = against();
-  if (problem === undefined) return path;
-  reader.note(located.line, problem);
+  if (problem !== undefined) {
+    reader.note(located.line, problem);
+    return undefined;
+  }
+  const reason = files === 'unchecked' ? undefined : unreadable(path);
+  if (reason === undefined) return path;
+  // Who takes it for the place of the password writes no path.
+  const written = located.value.includes('/') ? shown(located.value) : 'one without a folder';
+  reader.noteFile(
+    located.line,
+    `Expected passwordFile to be a file that can be read, got ${written}: ${reason}`,
+  );
   return undefined;
 }
 

@@ -1,6 +1,7 @@
 // How a backend of topology.yml logs in and whether it is heard on the way: passwordFile, the login of an etcd, warnings of plain text.
 
 import test from 'ava';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -71,6 +72,41 @@ test('passwordFile: must be there when the file is loaded, and be the same for t
     problemsOf(twice).join('\n'),
     /^t\.yml:5: Expected the same user, password and parameters as in events/,
   );
+});
+
+test('files that cannot be read are told apart from what is wrong in the text', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'credentials-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, 't.yml');
+  const isOfFiles = (text: string) => {
+    writeFileSync(path, text);
+    return t.throws(() => loadTopology({ path, env }), { instanceOf: TopologyError }).isOfFiles;
+  };
+  const away = backend(
+    'https://u@localhost:1',
+    'passwordFile: /nowhere/p',
+    'backendTLS: { caFile: /nowhere/ca }',
+  );
+  t.true(isOfFiles(away));
+  t.false(isOfFiles(`${away}\n    oops: 1`));
+  t.false(isOfFiles(backend('https://u@localhost:1', 'passwordFile: ${NOBODY_HAS_SET_IT}')));
+  const pipe = join(folder, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  t.true(
+    isOfFiles(backend('https://u@localhost:1', `passwordFile: ${pipe}`, `backendTLS: { caFile: ${pipe} }`)),
+  );
+});
+
+test('what is told of an endpoint of the flag is told under its name', (t) => {
+  const told = (defaultEndpoint: string) => parse(backend('sqlite://./a.db'), { defaultEndpoint }).warnings;
+  t.deepEqual(told('http://etcd-0:2379'), [
+    '--default-endpoint: etcd-0 without TLS: whoever is on the way reads and changes what store default holds; use backendTLS',
+  ]);
+  const gone = 'postgres://u@localhost/db?sslmode=verify-full&sslrootcert=/nowhere/ca';
+  t.throws(() => parse('', { defaultEndpoint: gone, files: 'checked' }), {
+    message:
+      '--default-endpoint: Expected sslrootcert to be a file that can be read, got /nowhere/ca: no such file',
+  });
 });
 
 test('etcd: a login stands in front of the first member, and is not shown', (t) => {

@@ -21,6 +21,8 @@ export interface TopologyProblem {
   readonly line: number;
   /** "Expected …, got …". */
   readonly message: string;
+  /** Nothing is wrong but that a file which is named cannot be read now. */
+  readonly isOfFile?: true;
 }
 
 /** A value of the file and its line. */
@@ -69,12 +71,18 @@ export class TopologyReader {
     this.#path = path;
   }
 
-  note(line: number, message: string): void {
-    this.problems.push({ path: this.#path, line, message });
+  /** `path`: what was read, where it is not the file. */
+  note(line: number, message: string, path = this.#path): void {
+    this.problems.push({ path, line, message });
   }
 
-  warn(line: number, message: string): void {
-    this.warnings.push({ path: this.#path, line, message });
+  /** Of a file that is named and cannot be read. */
+  noteFile(line: number, message: string, path = this.#path): void {
+    this.problems.push({ path, line, message, isOfFile: true });
+  }
+
+  warn(line: number, message: string, path = this.#path): void {
+    this.warnings.push({ path, line, message });
   }
 
   /** The document's root; undefined when it is empty or no YAML. */

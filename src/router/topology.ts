@@ -18,6 +18,8 @@ export const defaultStoreName = 'default';
 /** The default store when neither flag nor file names one. */
 const fallbackEndpoint = 'sqlite://./data/switchyard.db';
 const backendsMax = 1000;
+/** What the default endpoint is told under where it comes from the flag. */
+const flagName = '--default-endpoint';
 
 export interface Topology {
   /** Undefined: there is no file. */
@@ -35,14 +37,17 @@ export interface Topology {
   readonly warnings: readonly string[];
 }
 
-/** The file cannot be used; the message has one line for each problem. Exit code 2. */
+/** The file cannot be used; the message has one line for each problem. Exit code 2, and 1 for `isOfFiles`. */
 export class TopologyError extends Error {
   override readonly name = 'TopologyError';
   readonly problems: readonly TopologyProblem[];
+  /** What is written is right; files that it names cannot be read now. */
+  readonly isOfFiles: boolean;
   constructor(problems: readonly TopologyProblem[]) {
     const sorted = problems.toSorted((a, b) => a.line - b.line);
     super(sorted.map(showProblem).join('\n'));
     this.problems = sorted;
+    this.isOfFiles = sorted.length > 0 && sorted.every(({ isOfFile }) => isOfFile === true);
   }
 }
 
@@ -67,7 +72,8 @@ export function loadTopology({ path, ...given }: TopologyOptions & { readonly pa
     text = readFileSync(path, 'utf8');
   } catch (error) {
     const message = `Expected a file that can be read, got ${fileReason(error)}`;
-    throw new TopologyError([{ path, line: 0, message }]);
+    // What is no path may be an address that slipped into its place.
+    throw new TopologyError([{ path: path.includes('://') ? shown(path) : path, line: 0, message }]);
   }
   return parseTopology(text, { ...options, path });
 }
@@ -77,7 +83,7 @@ export function parseTopology(
   text: string,
   { path, env, defaultEndpoint, files = 'unchecked' }: TopologyOptions & { readonly path?: string },
 ): Topology {
-  const reader = new TopologyReader(path ?? '--default-endpoint');
+  const reader = new TopologyReader(path ?? flagName);
   const builder = new Builder(reader, env, files);
   const root = reader.parse(text);
   const fields =
@@ -166,10 +172,8 @@ class Builder {
         ? this.#endpoint(written ?? { value: fallbackEndpoint, line: 0 })
         : this.#flagEndpoint(flag);
     if (endpoint === undefined) return undefined;
-    const backend = this.#backend(defaultStoreName, endpoint, {
-      fields: options,
-      line: written?.line ?? line,
-    });
+    const place = flag === undefined ? { line: written?.line ?? line } : { line: 0, path: flagName };
+    const backend = this.#backend(defaultStoreName, endpoint, { fields: options, ...place });
     this.#byIdentity.set(endpoint.identity, { backend, line });
     return backend;
   }
@@ -245,9 +249,7 @@ class Builder {
   }
 
   #flagEndpoint(flag: string): Endpoint | undefined {
-    return this.#parse(flag, {}, (message) =>
-      this.#reader.problems.push({ path: '--default-endpoint', line: 0, message }),
-    );
+    return this.#parse(flag, {}, (message) => this.#reader.note(0, message, flagName));
   }
 
   #parse(text: string, env: NodeJS.ProcessEnv, note: (message: string) => void): Endpoint | undefined {
@@ -266,11 +268,21 @@ class Builder {
   #backend(
     name: string,
     { engine, url, displayUrl }: Endpoint,
-    { fields, line }: { readonly fields: Fields | undefined; readonly line: number },
+    {
+      fields,
+      line,
+      path,
+    }: {
+      readonly fields: Fields | undefined;
+      /** Of the endpoint. */
+      readonly line: number;
+      /** Undefined: the file's. */
+      readonly path?: string;
+    },
   ): Backend {
     const reader = this.#reader;
     const context = { env: this.#env, files: this.#files, engine, url };
-    checkUrlFiles(url, context, (message) => reader.note(line, message));
+    checkUrlFiles(url, context, (message) => reader.noteFile(line, message, path));
     const tls: BackendTls | undefined = fields && readTls(reader, fields, context);
     const passwordFile = fields && readPasswordFile(reader, fields, context);
     const pool: ConnectionPool = fields === undefined ? {} : readPool(reader, fields, engine);
@@ -279,6 +291,7 @@ class Builder {
       reader.warn(
         line,
         `${plain.join(', ')} without TLS: whoever is on the way reads and changes what store ${name} holds; use backendTLS`,
+        path,
       );
     const access = { ...(tls && { tls }), ...(passwordFile === undefined ? {} : { passwordFile }) };
     return { name, engine, url, displayUrl, pool, ...access };
