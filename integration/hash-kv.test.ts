@@ -10,7 +10,7 @@ import {
 } from '../src/etcd/codec/maintenance.ts';
 import { EtcdError } from '../src/etcd/errors.ts';
 import type { Revision } from '../src/etcd/types.ts';
-import { hashKv } from '../src/store/sql/hash-kv.ts';
+import { hashKv } from '../src/store/sql/read/hash-kv.ts';
 import type { Query } from '../src/store/sql/statements.ts';
 import { EtcdClient } from './conformance/client.ts';
 import { op, txnRequest } from './conformance/requests.ts';

@@ -2,7 +2,7 @@
 
 import type { Dialect, Driver, SqlValue } from '../src/dialect/dialect.ts';
 import type { Event, KeyValue, Revision } from '../src/etcd/types.ts';
-import type { FeedBatch } from '../src/store/sql/change-feed.ts';
+import type { FeedBatch } from '../src/store/sql/watch/change-feed.ts';
 import { int64 } from '../src/store/sql/row.ts';
 import { queryOf, writeStatements } from '../src/store/sql/statements.ts';
 

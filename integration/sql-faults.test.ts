@@ -2,7 +2,7 @@
 
 import test from 'ava';
 import type { Dialect, Driver, Session } from '../src/dialect/dialect.ts';
-import { ensureSchema } from '../src/store/sql/schema.ts';
+import { ensureSchema } from '../src/store/sql/schema/schema.ts';
 import { op, rangeRequest, txnRequest, watchRequest, when } from './conformance/requests.ts';
 import { guardOf } from './guarantees/guard.ts';
 import { testDatabase, waitFor, type SqlEngine } from './servers/index.ts';

@@ -2,9 +2,9 @@
 
 import test from 'ava';
 import type { KeyValue } from '../src/etcd/types.ts';
-import { readRange } from '../src/store/sql/range.ts';
-import { selectPast } from '../src/store/sql/range-statements.ts';
-import { streamRange, type StreamPage } from '../src/store/sql/range-stream.ts';
+import { readRange } from '../src/store/sql/read/range.ts';
+import { selectPast } from '../src/store/sql/read/range-statements.ts';
+import { streamRange, type StreamPage } from '../src/store/sql/read/range-stream.ts';
 import { logColumns, type Query } from '../src/store/sql/statements.ts';
 import { endOf, fromKey, op, rangeRequest, txnRequest } from './conformance/requests.ts';
 import { onEachEngine } from './on-each.ts';

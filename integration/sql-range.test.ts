@@ -4,7 +4,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { contains, keyRange } from '../src/etcd/range.ts';
 import type { KeyValue, RangeRequest, Revision } from '../src/etcd/types.ts';
-import { readRange } from '../src/store/sql/range.ts';
+import { readRange } from '../src/store/sql/read/range.ts';
 import { queryOf, type Query } from '../src/store/sql/statements.ts';
 import { endOf, fromKey, op, rangeRequest, txnRequest } from './conformance/requests.ts';
 import { onEachEngine } from './on-each.ts';

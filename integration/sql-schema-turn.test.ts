@@ -4,9 +4,9 @@
 import test, { type ExecutionContext } from 'ava';
 import type { Driver, Session } from '../src/dialect/dialect.ts';
 import { createLogger, type Logger } from '../src/lib/log.ts';
-import { ensureSchema } from '../src/store/sql/schema.ts';
-import { steps } from '../src/store/sql/schema-steps.ts';
-import { goneMs } from '../src/store/sql/schema-turn.ts';
+import { ensureSchema } from '../src/store/sql/schema/schema.ts';
+import { steps } from '../src/store/sql/schema/schema-steps.ts';
+import { goneMs } from '../src/store/sql/schema/schema-turn.ts';
 import { testDatabase } from './servers/index.ts';
 import { waitFor } from './servers/wait.ts';
 import { dialects, pool } from './stores.ts';

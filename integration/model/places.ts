@@ -3,8 +3,8 @@
 import { systemClock } from '../../src/lib/clock.ts';
 import { silentLogger } from '../../src/lib/log.ts';
 import { openEtcdStore } from '../../src/store/etcd/etcd-store.ts';
-import { createCommitter } from '../../src/store/sql/committer.ts';
-import { nothingKnown } from '../../src/store/sql/live-reader.ts';
+import { createCommitter } from '../../src/store/sql/write/committer.ts';
+import { nothingKnown } from '../../src/store/sql/write/live-reader.ts';
 import { skipped } from '../servers/database.ts';
 import { testDatabase, testEtcd, type SqlEngine } from '../servers/index.ts';
 import { dialects, openTestStore, pool } from '../stores.ts';

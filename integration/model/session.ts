@@ -4,7 +4,7 @@ import { checkTxn } from '../../src/server/validate.ts';
 import { EtcdError } from '../../src/etcd/errors.ts';
 import { isEmptyRange, isFromKey, keyRange } from '../../src/etcd/range.ts';
 import type { LeaseId, RequestOp, Revision, TxnRequest } from '../../src/etcd/types.ts';
-import { isReadOnly } from '../../src/store/sql/txn.ts';
+import { isReadOnly } from '../../src/store/sql/write/txn.ts';
 import type { Store } from '../../src/store/store.ts';
 import { deleteRequest, fromKey, putRequest, txnRequest } from '../conformance/requests.ts';
 import { soon } from '../stores.ts';

@@ -17,7 +17,7 @@ import type { Observer } from '../lib/observer.ts';
 import type { BulkStore } from './bulk.ts';
 import { etcdBulk } from './etcd/bulk.ts';
 import { openEtcdStore } from './etcd/etcd-store.ts';
-import { openSqlBulk } from './sql/bulk.ts';
+import { openSqlBulk } from './sql/bulk/bulk.ts';
 import { openSqlStore, type SqlStoreOptions } from './sql/sql-store.ts';
 import type { Backend, Store } from './store.ts';
 

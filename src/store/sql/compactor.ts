@@ -16,7 +16,7 @@ import type { CompactionRequest, Revision } from '../../etcd/types.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import { checkFormat } from './format.ts';
+import { checkFormat } from './schema/format.ts';
 import type { CompactionStats } from '../stats.ts';
 import { createSlots } from './limits.ts';
 import { bytes, int64 } from './row.ts';

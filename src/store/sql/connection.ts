@@ -6,8 +6,8 @@ import { EtcdError } from '../../etcd/errors.ts';
 import { createBackoff } from '../../lib/backoff.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { Logger } from '../../lib/log.ts';
-import { newHolder } from './schema-turn.ts';
-import { ensureSchema, type StoreIdentity } from './schema.ts';
+import { newHolder } from './schema/schema-turn.ts';
+import { ensureSchema, type StoreIdentity } from './schema/schema.ts';
 
 const retryFirstMs = 100;
 const retryMaxMs = 1_000;

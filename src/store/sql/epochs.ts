@@ -7,7 +7,7 @@ import type { Dialect, Enter, Epoch, Session } from '../../dialect/dialect.ts';
 import type { Revision } from '../../etcd/types.ts';
 import type { Logger } from '../../lib/log.ts';
 import { updateCompactRevision } from './compactor.ts';
-import { liftedAbove, metaStateOf } from './meta-state.ts';
+import { liftedAbove, metaStateOf } from './write/meta-state.ts';
 import { int64 } from './row.ts';
 import { writeStatements } from './statements.ts';
 

@@ -3,7 +3,7 @@
 import test from 'ava';
 import type { EtcdError } from '../../etcd/errors.ts';
 import { createShared, createSlots } from './limits.ts';
-import { turn } from './watch-fakes.ts';
+import { turn } from './watch/watch-fakes.ts';
 
 test('slots let so many wait, and refuse the others', async (t) => {
   const slots = createSlots(1, 1);

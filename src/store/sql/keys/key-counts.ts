@@ -6,7 +6,7 @@ import type { Revision } from '../../../etcd/types.ts';
 import { orAborted } from '../../../lib/abort.ts';
 import type { KeyIndex } from './key-index.ts';
 import { createShared } from '../limits.ts';
-import type { LogReader, Revisions } from '../log-reader.ts';
+import type { LogReader, Revisions } from '../watch/log-reader.ts';
 
 /** Counts for the requests of one caller. */
 export interface KeyCounts {

@@ -4,7 +4,7 @@
 
 import type { Row, Statement } from '../../../dialect/dialect.ts';
 import type { Revision } from '../../../etcd/types.ts';
-import { revisionsOf, type Revisions } from '../log-reader.ts';
+import { revisionsOf, type Revisions } from '../watch/log-reader.ts';
 import { bytes, int64 } from '../row.ts';
 import type { Query } from '../statements.ts';
 
