@@ -34,14 +34,12 @@ function importsOf(path: string): Import[] {
 /** Who may import what, beside its own folder: the first row whose path matches holds. Packages are named as such. */
 const layers: readonly { readonly of: string; readonly may: readonly string[] }[] = [
   { of: 'main.ts', may: ['cli/'] },
-  { of: 'config.ts', may: ['observe-flags.ts', 'tls-flags.ts', 'lib/'] },
-  { of: 'observe-flags.ts', may: ['lib/'] },
-  { of: 'tls-flags.ts', may: ['lib/'] },
+  { of: 'config/', may: ['lib/'] },
   {
     of: 'cli/',
     may: [
       'backup/',
-      'config.ts',
+      'config/config.ts',
       'lib/',
       'etcd/',
       'router/',

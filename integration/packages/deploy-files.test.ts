@@ -4,7 +4,7 @@
 import test from 'ava';
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
+import { readConfig } from '../../src/config/config.ts';
 import { parseTopology } from '../../src/router/topology.ts';
 import { versions } from '../servers/versions.ts';
 import { at, checkout, documentsOf, podOf, textOf, type Mapping } from './files.ts';

@@ -3,7 +3,7 @@
 import { BackupError, type Scope } from '../backup/format.ts';
 import { fileOutput, streamOutput } from '../backup/output.ts';
 import { writeBackup, type BackupOptions, type StoreChosen, type StoreDone } from '../backup/write.ts';
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 import { errorText } from '../lib/log.ts';
 import { shown } from '../lib/shown.ts';
 import { createClassifier } from '../router/classify.ts';

@@ -1,6 +1,6 @@
 // The commands by name. `serve` is meant when the first argument is none of them.
 
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 import { shown } from '../lib/shown.ts';
 import { version } from '../lib/version.ts';
 import { TopologyError } from '../router/topology.ts';

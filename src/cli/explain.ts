@@ -1,7 +1,7 @@
 // `switchyard explain KEY|TYPE.GROUP`: which store holds it, by which rule or record. What the topology alone can tell is told
 // without a server; definitions and placement records are asked of the default store, if it answers.
 
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 import { keyRange, prefixRange } from '../etcd/range.ts';
 import { linkedAbort } from '../lib/abort.ts';
 import { systemClock } from '../lib/clock.ts';

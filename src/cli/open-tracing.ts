@@ -1,6 +1,6 @@
 // Traces, where they are asked for. What makes and sends them is loaded only then. Used by serve.ts.
 
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Logger } from '../lib/log.ts';
 import { version } from '../lib/version.ts';
 import type { Tracing } from '../tracing/tracing.ts';

@@ -4,7 +4,7 @@ import { BackupError } from '../backup/format.ts';
 import { planRestore, type Plan } from '../backup/plan.ts';
 import { restoreBackup } from '../backup/restore.ts';
 import { surveyBackup, type Choice, type Survey } from '../backup/survey.ts';
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 import { systemClock } from '../lib/clock.ts';
 import { shown } from '../lib/shown.ts';
 import { NoteError, type BulkStore } from '../store/bulk.ts';

@@ -3,7 +3,7 @@
 
 import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { flagHelp, readConfig, UsageError, type Config } from '../config.ts';
+import { flagHelp, readConfig, UsageError, type Config } from '../config/config.ts';
 import { systemClock } from '../lib/clock.ts';
 import { isLoopback, listenText, type ListenUrl } from '../lib/listen-url.ts';
 import { changeLevel, createLogger, type Logger } from '../lib/log.ts';

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { defaultTopologyPath, environmentTwin, UsageError } from '../config.ts';
+import { defaultTopologyPath, environmentTwin, UsageError } from '../config/config.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';
 import type { Io } from './io.ts';
 

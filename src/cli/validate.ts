@@ -1,6 +1,6 @@
 // `switchyard validate FILE`: checks a topology file and says what it means. Reaches no server.
 
-import { UsageError } from '../config.ts';
+import { UsageError } from '../config/config.ts';
 import { shown } from '../lib/shown.ts';
 import { describeRule } from '../router/rules.ts';
 import { loadTopology, type Topology } from '../router/topology.ts';

@@ -1,8 +1,8 @@
 // The flags about TLS on the addresses that switchyard listens on, and the rules between them. Names and meanings are etcd's, where
 // it has the flag. Used by config.ts.
 
-import type { ListenUrl } from './lib/listen-url.ts';
-import { shown } from './lib/shown.ts';
+import type { ListenUrl } from '../lib/listen-url.ts';
+import { shown } from '../lib/shown.ts';
 
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3';
 

@@ -1,8 +1,8 @@
 // The flags about what a running switchyard tells: its log, and traces. Used by config.ts.
 
-import type { LogFormat, LogLevel } from './lib/log.ts';
-import { logLevels } from './lib/log.ts';
-import { shownAddress } from './lib/shown.ts';
+import type { LogFormat, LogLevel } from '../lib/log.ts';
+import { logLevels } from '../lib/log.ts';
+import { shownAddress } from '../lib/shown.ts';
 
 /** What is told, and how much. */
 export interface ObserveSettings {

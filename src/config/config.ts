@@ -1,10 +1,10 @@
 // The flags of `switchyard serve`, their environment twins and the rules between them. One table is the truth for parsing,
 // for --help and for the twins. Pure: nothing here touches a file or the network. A flag beats its twin, a twin beats the default.
 
-import { parseDuration } from './lib/duration.ts';
-import { isLoopback, parseListenUrl, type ListenUrl } from './lib/listen-url.ts';
-import { shown, shownAddress } from './lib/shown.ts';
-import { workerPortProblems } from './lib/worker-ports.ts';
+import { parseDuration } from '../lib/duration.ts';
+import { isLoopback, parseListenUrl, type ListenUrl } from '../lib/listen-url.ts';
+import { shown, shownAddress } from '../lib/shown.ts';
+import { workerPortProblems } from '../lib/worker-ports.ts';
 import { observeFlags, readObserve, type ObserveSettings } from './observe-flags.ts';
 import { readTls, tlsFlags, type TlsSettings } from './tls-flags.ts';
 
