@@ -388,12 +388,3 @@ test('mysql: a statement above max_allowed_packet is told as too large, and noth
     await failsWith(t, 'too-large', driver.query(insert, [Buffer.from('too large'), Buffer.alloc(bytes)]));
     t.is((await run('SELECT k FROM items')).rows.length, 1);
   }));
-
-test('sqlite: a result that is larger than the heap of its thread', (t) =>
-  withBench('sqlite', t, async ({ run }) => {
-    const rows = 400_000;
-    const numbers = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${rows})`;
-    const found = await run(`${numbers} SELECT i, i AS a, i AS b, i AS c, i AS d, zeroblob(40) AS k FROM n`);
-    t.is(found.rows.length, rows);
-    t.is(found.rows.at(-1)!['i'], BigInt(rows));
-  }));
