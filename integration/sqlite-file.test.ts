@@ -1,10 +1,11 @@
-// SQLite's file moved away, and replaced, under a gateway: nothing is acknowledged in a file that nobody finds again.
+// SQLite's file moved away, and replaced, under a gateway: nothing is acknowledged in a file that nobody finds again. And to whom a new one belongs.
 
-import { copyFileSync, existsSync, renameSync } from 'node:fs';
+import { chownSync, copyFileSync, existsSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { EtcdClient } from './conformance/client.ts';
 import { startSwitchyard, tempFolder, waitFor } from './servers/index.ts';
+import { dialects, pool } from './stores.ts';
 
 test('sqlite: a file that is moved or replaced under a gateway is neither written nor read', async (t) => {
   t.timeout(120_000);
@@ -48,4 +49,18 @@ test('sqlite: a file that is moved or replaced under a gateway is neither writte
   await stops();
   await gateway.kill('SIGTERM');
   t.is(gateway.exitCode, 0, gateway.logs());
+});
+
+test('sqlite: what root makes belongs to whom the folder belongs to', async (t) => {
+  if (process.getuid!() !== 0) return void t.pass();
+  const [folder, owner] = [tempFolder('owner'), 65_534];
+  chownSync(folder, owner, owner);
+  const path = join(folder, 'made.db');
+  const driver = dialects.sqlite.open({ url: `sqlite://${path}`, pool });
+  await driver.query({ name: 'test', text: 'CREATE TABLE items (n integer)' }, []);
+  for (const file of [path, `${path}-wal`, `${path}-shm`]) {
+    const { uid, gid, mode } = statSync(file);
+    t.deepEqual({ file, uid, gid, mode: mode & 0o077 }, { file, uid: owner, gid: owner, mode: 0 });
+  }
+  await driver.close();
 });

@@ -1,7 +1,7 @@
 // The thread that owns one SQLite connection, so that neither a fsync nor a long query stops the event loop. Started
 // by sqlite.ts, one per connection. Invariant: requests are answered one by one, in the order of their arrival.
 
-import { mkdirSync } from 'node:fs';
+import { closeSync, existsSync, fchownSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -25,8 +25,18 @@ const file = new OpenedFile(settings.path, settings.file);
 let database: DatabaseSync | undefined;
 const statements = new Map<string, Prepared>();
 
+/** What root makes, as in a restore, is for the program that the folder belongs to. SQLite gives its other files to the same owner. */
+function makeFor(folder: string): void {
+  if (process.getuid?.() !== 0 || existsSync(settings.path)) return;
+  const { uid, gid } = statSync(folder);
+  const made = openSync(settings.path, 'a', 0o600);
+  fchownSync(made, uid, gid);
+  closeSync(made);
+}
+
 function open(): DatabaseSync {
   mkdirSync(dirname(settings.path), { recursive: true });
+  makeFor(dirname(settings.path));
   const opened = new DatabaseSync(settings.path, {
     enableForeignKeyConstraints: false,
     timeout: settings.busyTimeoutMs,
