@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import { X509Certificate } from 'node:crypto';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Etcdctl } from './etcdctl.ts';
 import { handshake, page, setUp, subject } from './secured.ts';
@@ -18,6 +19,16 @@ test('tls: a client that trusts the authority is served, TLS 1.1 and plain text 
   const plain = await Etcdctl.of(endpoint.replace('https', 'http'), ['--dial-timeout=1s']);
   t.not((await plain.attempt(['get', 'a', '--command-timeout=1s'])).code, 0);
   t.is(await ctl.run('get', 'a', '--print-value-only'), 'b\n');
+});
+
+test('tls: who comes and goes without a handshake is not told of as a failure', async (t) => {
+  const { gateway, port, dispose } = await setUp(() => ['--log-level', 'debug']);
+  t.teardown(dispose);
+  connect({ host: '127.0.0.1', port }).end();
+  await waitFor(() => gateway.logs().includes('client left within its TLS handshake'), { what: 'a line' });
+  t.notRegex(gateway.logs(), /TLS handshake failed/);
+  await t.throwsAsync(handshake(port, { maxVersion: 'TLSv1.1', minVersion: 'TLSv1' }));
+  await waitFor(() => gateway.logs().includes('TLS handshake failed'), { what: 'a failure' });
 });
 
 test('tls: with --trusted-ca-file only clients with its certificate are let in', async (t) => {

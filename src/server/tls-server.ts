@@ -77,7 +77,9 @@ function attend(
   server.on('tlsClientError', (error, socket) => {
     // Where a certificate is refused, the error says only that the connection was ended.
     const reason = socket.authorizationError as unknown;
-    tell('TLS handshake failed', socket, reason ?? error);
+    // kube-apiserver begins dozens of handshakes when it starts, and leaves them.
+    if (reason === null && hasLeft(error)) logger.debug('client left within its TLS handshake');
+    else tell('TLS handshake failed', socket, reason ?? error);
     // One that took too long is still open.
     socket.destroy();
   });
@@ -85,6 +87,8 @@ function attend(
   server.once('close', () => tls.offChange(server));
   return tell;
 }
+
+const hasLeft = (error: Error) => 'code' in error && error.code === 'ECONNRESET';
 
 /** Writes one line a while for each message, and with the next one how many were left out. */
 function rarely(logger: Logger): Tell {
