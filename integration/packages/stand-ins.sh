@@ -69,7 +69,7 @@ if missing stand-in-debian; then
   debootstrap --variant=minbase --include=bash,ca-certificates,gawk,jq,mariadb-server,openssl,postgresql,util-linux \
     bookworm "$work/debian" "$mirror" > "$work/debootstrap.log" || { tail -20 "$work/debootstrap.log"; exit 1; }
   cp /etc/ssl/certs/ca-certificates.crt "$work/debian/etc/ssl/certs/"
-  rm -rf "$work/debian"/var/lib/mysql/* "$work/debian"/var/lib/postgresql/* "$work/debian"/var/cache/apt/*
+  rm -rf "$work/debian"/etc/postgresql/* "$work/debian"/var/lib/mysql/* "$work/debian"/var/lib/postgresql/* "$work/debian"/var/cache/apt/*
   image stand-in-debian "$work/debian" 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 fi
 
