@@ -112,6 +112,8 @@ interface Outage {
   readonly resource: Resource;
   begin(): Promise<void>;
   end(): Promise<void>;
+  /** See `LoadOptions`. */
+  readonly startsAnew?: boolean;
   /** More to look at while the database is away. */
   readonly during?: (namespace: string) => Promise<void>;
 }
@@ -124,7 +126,8 @@ async function outage(t: ExecutionContext, cluster: OpenedCluster, { resource, .
   const before = await cluster.cached.ok('POST', path, { body: newObject(resource, 'before', 'kept') });
   await assertPlaced(t, cluster, resource, { namespace, name: 'before' });
   const loaded = await newNamespace(cluster, `outage-${what.label}-load`);
-  const load = await startLoad(t, cluster, { resource, namespace: loaded });
+  const { startsAnew = false } = what;
+  const load = await startLoad(t, cluster, { resource, namespace: loaded, startsAnew });
   await until(() => load.acknowledged.length >= 20, { what: 'a running load' });
 
   await what.begin();
@@ -225,6 +228,7 @@ else {
         resource: metric,
         begin: () => postgres.kill(),
         end: () => postgres.start(),
+        startsAnew: true,
         during: async (namespace) => {
           await plane.apiserver.kill();
           await plane.apiserver.start();

@@ -40,18 +40,28 @@ function assertComplete(
   );
 }
 
+export interface LoadOptions {
+  readonly resource: Resource;
+  readonly namespace: string;
+  /**
+   * A kube-apiserver is started anew meanwhile. Its watch cache begins with what it lists then, and refuses to go on from before: whatever
+   * was written until it listed, through the other one, is in the list and in no event.
+   */
+  readonly startsAnew?: boolean;
+}
+
 /** Starts to create objects in an empty namespace, through both kube-apiservers and watched through both. */
 export async function startLoad(
   t: ExecutionContext,
   cluster: Cluster,
-  { resource, namespace }: { readonly resource: Resource; readonly namespace: string },
+  { resource, namespace, startsAnew: relist = false }: LoadOptions,
 ): Promise<Load> {
   const path = collectionPath(resource, namespace);
   const { metadata } = await cluster.direct.ok('GET', path);
   const from = { resourceVersion: metadata?.resourceVersion ?? '' };
   const watches = bothApis(cluster).map(({ label, api }) => ({
     label,
-    informer: openInformer(api, path, from),
+    informer: openInformer(api, path, from, { relist }),
   }));
   const tried: string[] = [];
   const acknowledged: string[] = [];

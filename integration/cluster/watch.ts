@@ -1,5 +1,6 @@
 // Records a watch of kube-apiserver event by event. `openWatch` is one connection; `openInformer` goes on from the last
-// seen resourceVersion when a connection ends, and never lists again: a gap would show as an error or a missing event.
+// seen resourceVersion when a connection ends, and does not list again unless it is told to: a gap would show as an error or a
+// missing event.
 
 import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -56,11 +57,18 @@ export async function readEvents(
   }
 }
 
+interface RecorderOptions {
+  /** Goes on when its connection ends. */
+  readonly resume: boolean;
+  /** Lists where it is refused to go on (410), as client-go does; else that ends the recording. */
+  readonly relist: boolean;
+}
+
 function openRecorder(
   api: Api,
   path: string,
   query: Query,
-  { resume }: { readonly resume: boolean },
+  { resume, relist }: RecorderOptions,
 ): RecordedWatch {
   const events: WatchEvent[] = [];
   const closing = new AbortController();
@@ -68,12 +76,26 @@ function openRecorder(
   let connections = 0;
   let ended = false;
   let last = String(query['resourceVersion'] ?? '');
+  let isGone = false;
+  /** What is new in a list, as if it had been told one by one. */
+  const list = async () => {
+    const { items = [], metadata } = await api.ok('GET', path);
+    const version = (object: Body) => BigInt(object.metadata?.resourceVersion ?? '0');
+    const unseen = items.filter((object) => version(object) > BigInt(last));
+    unseen.sort((a, b) => (version(a) < version(b) ? -1 : 1));
+    events.push(...unseen.map((object) => ({ type: 'ADDED' as const, object })));
+    last = metadata?.resourceVersion ?? last;
+    isGone = false;
+  };
   const once = async () => {
+    if (isGone) await list();
     stream = await api.stream(path, { ...query, watch: true, resourceVersion: last });
     connections += 1;
     await readEvents(stream, (event) => {
       // A server that is not ready refuses a watch for a while; only 410 says that events are lost.
       if (resume && event.type === 'ERROR' && event.object.code !== 410) return;
+      isGone = relist && event.type === 'ERROR';
+      if (isGone) return;
       events.push(event);
       if (event.type !== 'ERROR') last = event.object.metadata?.resourceVersion ?? last;
     });
@@ -108,10 +130,18 @@ function openRecorder(
 
 /** Opens a watch on one connection, from `query.resourceVersion`. */
 export function openWatch(api: Api, path: string, query: Query): RecordedWatch {
-  return openRecorder(api, path, query, { resume: false });
+  return openRecorder(api, path, query, { resume: false, relist: false });
 }
 
-/** Opens a watch that resumes without listing whenever its connection ends; stops at 410 Gone. */
-export function openInformer(api: Api, path: string, query: Query): RecordedWatch {
-  return openRecorder(api, path, { ...query, allowWatchBookmarks: true }, { resume: true });
+/**
+ * Opens a watch that resumes whenever its connection ends. At 410 Gone it stops; with `relist` it lists, and what is new in the list stands
+ * among the events as added.
+ */
+export function openInformer(
+  api: Api,
+  path: string,
+  query: Query,
+  { relist = false }: { readonly relist?: boolean } = {},
+): RecordedWatch {
+  return openRecorder(api, path, { ...query, allowWatchBookmarks: true }, { resume: true, relist });
 }
