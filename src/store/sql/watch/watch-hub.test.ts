@@ -189,6 +189,19 @@ test('a mark comes after what is queued, and once for several requests', async (
   t.deepEqual(brokenGuarantees(recorder, log.events), []);
 });
 
+test('watches that ask in one turn share one question, so what comes behind it parts them not', async (t) => {
+  const { log, feed, watch } = setUp(t);
+  const [a, b] = [await watch('/a/*'), await watch('/b/*')];
+  log.commit('/a/1');
+  feed.publish();
+  for (const { recorder } of [a, b]) recorder.watch.requestProgress();
+  await until(() => feed.asked === 1);
+  feed.answer();
+  for (const { recorder } of [a, b]) await drain(recorder);
+  t.deepEqual([a.recorder.marks, b.recorder.marks], [[2n], [2n]]);
+  t.is(feed.asked, 0);
+});
+
 test('the feed runs for watchers only, and a while longer', async (t) => {
   const { log, feed, clock, hub, watch } = setUp(t);
   t.false(feed.running);

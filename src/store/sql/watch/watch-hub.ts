@@ -225,8 +225,8 @@ class FeedWatchHub implements WatchHub, WatcherHost, FeedListener {
     this.#progressAskers.add(watcher);
     if (this.#progressAsked) return;
     this.#progressAsked = true;
-    // Asks gathered while the one before is on its way share the next.
-    void this.#answerProgress();
+    // Asks of one turn share a question, so that one mark can speak for all watches of a stream; so do those gathered while it is on its way.
+    queueMicrotask(() => void this.#answerProgress());
   }
 
   leave(watcher: Watcher, failure?: EtcdError): void {
