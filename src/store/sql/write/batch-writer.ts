@@ -371,7 +371,9 @@ export class BatchWriter {
           return isThere ? found : 'not there';
         });
       } catch (error) {
-        if (clock.now() > deadline || closed.aborted) return 'unknown';
+        // Who has lost the right to write is not given it back by waiting, and all other writes wait as well.
+        const isRefused = error instanceof SqlFault && error.kind === 'refused';
+        if (isRefused || clock.now() > deadline || closed.aborted) return 'unknown';
         logger.debug('The database cannot be asked for a commit yet', { error });
       }
       await clock.sleep(backoff.next(), closed);
