@@ -8,7 +8,7 @@ import { ServerProcess } from './process.ts';
 import { accepts, freePort } from './wait.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-/** What Node makes of the sources, kept by their content: a start takes half the processor time. */
+/** What Node makes of the sources, kept by their content: they are loaded in half the time. */
 const compiled = fileURLToPath(new URL('../../node_modules/.cache/compiled', import.meta.url));
 
 export interface SwitchyardOptions {
